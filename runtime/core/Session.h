@@ -1,0 +1,57 @@
+//===- Session.h - A plan that is ready to run -----------------------------------------------------------------------===//
+//
+// Part of the moec project, under the Apache License v2.0.
+//
+//===----------------------------------------------------------------------------------------------------------------===//
+//
+// A Session takes a plan through Prepare (what is needed: CPU features, library scratch, memory) and Initialize (one
+// allocation per arena, kernels loaded, library primitives created). After that `run` allocates nothing of ours, looks
+// nothing up by name and touches no string.
+//
+//===----------------------------------------------------------------------------------------------------------------===//
+
+#ifndef MOEC_RUNTIME_CORE_SESSION_H
+#define MOEC_RUNTIME_CORE_SESSION_H
+
+#include "runtime/core/Diagnostic.h"
+#include "runtime/plan/PlanFile.h"
+
+#include <cstddef>
+#include <memory>
+#include <span>
+#include <string_view>
+
+namespace moe {
+
+struct SessionOptions {
+  /// Name of the backend library: `libmoerun-<device>.so` beside the program or in ../lib.
+  std::string device = "cpu";
+  /// Fill dead slices with NaN (0xFF bytes) after their last use and guard arena ends.
+  bool poison = false;
+  /// Skip the validator (benchmarks only; `moerun` itself always validates).
+  bool trustPlan = false;
+};
+
+class Session {
+public:
+  /// The plan must outlive nothing: the session takes the file over.
+  static Expected<std::unique_ptr<Session>> create(PlanFile file, const SessionOptions &options);
+  virtual ~Session() = default;
+
+  virtual const plan::Plan &plan() const = 0;
+
+  /// Index of a program by name, to be looked up once; -1 if the plan has none.
+  virtual int programIndex(std::string_view name) const = 0;
+  /// Runs one program to completion.
+  virtual Status run(int program) = 0;
+
+  /// Host-visible bytes of a slice of the STATE, GRADIENTS or STAGING arena. Valid for the life of the session.
+  virtual std::span<std::byte> bytes(const plan::Slice &slice) = 0;
+
+  /// Value of metric `plan().metrics(index)`, widened to double.
+  virtual double metric(int index) const = 0;
+};
+
+} // namespace moe
+
+#endif // MOEC_RUNTIME_CORE_SESSION_H
