@@ -1,0 +1,78 @@
+//===- MoeTransformerOps.td - Coarse operations of transformers --------------------------------------------*- tablegen -*-===//
+//
+// Part of the moec project, under the Apache License v2.0.
+//
+//===----------------------------------------------------------------------------------------------------------------===//
+
+#ifndef MOE_TRANSFORMER_OPS_TD
+#define MOE_TRANSFORMER_OPS_TD
+
+include "MoeOpBase.td"
+
+def Moe_SoftmaxOp : Moe_PureOp<"softmax", [DifferentiableReads, Decomposable]> {
+  let summary = "softmax along the last dimension, with the maximum subtracted";
+  let arguments = (ins Moe_FloatTensor:$input);
+  let results = (outs Moe_FloatTensor:$result);
+  let adjointStatus = "yes";
+  let decompositionStatus = "yes";
+  let cpuStatus = "yes";
+}
+
+def Moe_LayerNormOp : Moe_PureOp<"layer_norm", [DifferentiableReads, Decomposable]> {
+  let summary = "normalises the last dimension to mean 0, variance 1, then scales and shifts";
+  let description = [{
+    mean = E x, rstd = 1 / sqrt(E (x - mean)^2 + epsilon), y = (x - mean) rstd scale + bias.
+    x [..., M], scale [M], bias [M] -> y [..., M], mean [...], rstd [...]. Gradients reach y only.
+    Ba et al., arXiv 1607.06450.
+  }];
+  let arguments = (ins Moe_FloatTensor:$input, Moe_FloatTensor:$scale, Moe_FloatTensor:$bias, F64Attr:$epsilon);
+  let results = (outs Moe_FloatTensor:$result, Moe_FloatTensor:$mean, Moe_FloatTensor:$rstd);
+  let adjointStatus = "yes";
+  let decompositionStatus = "yes";
+  let cpuStatus = "yes";
+}
+
+def Moe_SoftmaxCrossEntropyOp : Moe_PureOp<"softmax_cross_entropy", [DifferentiableReads, Decomposable]> {
+  let summary = "per-row cross-entropy of a softmax against integer labels";
+  let description = [{
+    logits [..., V], labels [...] -> loss [...] = lse - logits[label], lse [...] = log sum exp logits.
+    Rows whose label equals `ignore_index` have loss 0 and no gradient. Gradients reach loss only.
+  }];
+  let arguments = (ins Moe_FloatTensor:$logits, Moe_IntTensor:$labels, I64Attr:$ignore_index);
+  let results = (outs Moe_FloatTensor:$loss, Moe_FloatTensor:$lse);
+  let adjointStatus = "yes";
+  let decompositionStatus = "yes";
+  let cpuStatus = "yes";
+}
+
+def Moe_AttentionOp : Moe_Op<"attention", [Pure, InferTypeOpAdaptor, AttrSizedOperandSegments, DifferentiableReads,
+    DeclareOpInterfaceMethods<Moe_DecomposableOpInterface, ["decomposesForCodegen"]>]> {
+  let summary = "scaled dot-product attention without a queries x keys tensor";
+  let description = [{
+    q [B,T,H,D], k and v [B,S,Hkv,D] with H a multiple of Hkv: out [B,T,H,D] = softmax(scale q k^T) v over S, lse [B,H,T].
+    `causal`: query i sees key j iff j <= i + S - T. With `rate` > 0 softmax weights are dropped as in `dropout`, the
+    element index running over [B,H,T,S]. Gradients reach out only. Dao et al., arXiv 2205.14135.
+  }];
+  let arguments = (ins Moe_FloatTensor:$query, Moe_FloatTensor:$key, Moe_FloatTensor:$value, Optional<Moe_IntTensor>:$rng,
+                       F64Attr:$scale, UnitAttr:$causal, DefaultValuedAttr<F64Attr, "0.0">:$rate,
+                       DefaultValuedAttr<I64Attr, "0">:$seed, DefaultValuedAttr<I64Attr, "0">:$site);
+  let results = (outs Moe_FloatTensor:$result, Moe_FloatTensor:$lse);
+  let extraDeclaration = "::moe::ir::Cost getCost();";
+  let adjointStatus = "yes";
+  let decompositionStatus = "yes";
+  let cpuStatus = "yes";
+}
+
+def Moe_AttentionBackwardOp : Moe_Op<"attention_backward", [Pure, InferTypeOpAdaptor, AttrSizedOperandSegments]> {
+  let summary = "gradients of attention with respect to query, key and value";
+  let arguments = (ins Moe_FloatTensor:$result_grad, Moe_FloatTensor:$query, Moe_FloatTensor:$key, Moe_FloatTensor:$value,
+                       Moe_FloatTensor:$result, Moe_FloatTensor:$lse, Optional<Moe_IntTensor>:$rng, F64Attr:$scale,
+                       UnitAttr:$causal, DefaultValuedAttr<F64Attr, "0.0">:$rate, DefaultValuedAttr<I64Attr, "0">:$seed,
+                       DefaultValuedAttr<I64Attr, "0">:$site);
+  let results = (outs Moe_FloatTensor:$query_grad, Moe_FloatTensor:$key_grad, Moe_FloatTensor:$value_grad);
+  let extraDeclaration = "::moe::ir::Cost getCost();";
+  let adjointStatus = "no: second derivatives are not supported";
+  let cpuStatus = "yes";
+}
+
+#endif // MOE_TRANSFORMER_OPS_TD

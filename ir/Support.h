@@ -1,0 +1,54 @@
+//===- Support.h - Plain types that the interfaces of operations speak of ---------------------------------------===//
+//
+// Part of the moec project, under the Apache License v2.0.
+//
+//===--------------------------------------------------------------------------------------------------------------===//
+
+#ifndef MOEC_IR_SUPPORT_H
+#define MOEC_IR_SUPPORT_H
+
+#include "mlir/IR/BuiltinTypes.h"
+#include "mlir/IR/Operation.h"
+#include "llvm/ADT/SmallBitVector.h"
+#include "llvm/ADT/StringRef.h"
+
+namespace moe::ir {
+
+/// State of each obligation of an operation: "yes…", "planned: why" or "no: why".
+struct Obligations {
+  llvm::StringRef verifier, shape, layout, reference, adjoint, decomposition, cost, cpu, cuda, tests;
+};
+
+/// What one execution of an operation costs on one rank.
+struct Cost {
+  /// Floating-point operations; a fused multiply-add counts as two.
+  double flops = 0;
+  /// Bytes read and written, each operand and result once.
+  double bytes = 0;
+};
+
+/// Operands and results whose values a reverse-mode rule reads, by index.
+struct AdjointReads {
+  llvm::SmallBitVector operands, results;
+
+  /// The safe answer: all of them.
+  static AdjointReads everything(mlir::Operation *op);
+  static AdjointReads of(mlir::Operation *op, llvm::ArrayRef<unsigned> operands, llvm::ArrayRef<unsigned> results);
+};
+
+/// One operation per result element; operands and results moved once.
+Cost elementwiseCost(mlir::Operation *op);
+/// Bytes of operands and results of `op`.
+double bytesMoved(mlir::Operation *op);
+
+/// The tensor type of a value of this dialect.
+inline mlir::RankedTensorType typeOf(mlir::Value value) { return llvm::cast<mlir::RankedTensorType>(value.getType()); }
+
+/// Bytes of one element in memory; booleans take one byte.
+unsigned elementBytes(mlir::Type elementType);
+/// Bytes of a tensor in memory (row-major, no padding).
+uint64_t tensorBytes(mlir::RankedTensorType type);
+
+} // namespace moe::ir
+
+#endif // MOEC_IR_SUPPORT_H
