@@ -28,7 +28,7 @@ endfunction()
 # Adds every subfolder that has a CMakeLists.txt, in the order given.
 function(moec_subdirectories)
   foreach(folder ${ARGN})
-    if(EXISTS ${CMAKE_CURRENT_SOURCE_DIR}/${folder}/CMakeLists.txt)
+    if(EXISTS ${CMAKE_CURRENT_SOURCE_DIR}/${folder}/CMakeLists.txt AND NOT folder IN_LIST MOEC_SKIP)
       add_subdirectory(${folder})
     endif()
   endforeach()
