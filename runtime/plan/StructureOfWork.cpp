@@ -1,0 +1,245 @@
+//===- StructureOfWork.cpp - Do a step's operands fit its work? ---------------------------------------------------===//
+//
+// Part of the moec project, under the Apache License v2.0.
+//
+//===--------------------------------------------------------------------------------------------------------------===//
+
+#include "runtime/plan/Structure.h"
+
+#include <algorithm>
+#include <cmath>
+#include <initializer_list>
+#include <vector>
+
+namespace moe {
+namespace {
+
+using plan::DType;
+using plan::Operand;
+
+/// What one operand has to be.
+struct OperandRule {
+  const char *role;
+  Operand::Access access;
+  std::vector<DType> dtypes; ///< empty: any
+  uint64_t elements;         ///< least number of elements (bytes if `dtypes` is empty)
+};
+
+class WorkChecker {
+public:
+  WorkChecker(const plan::Plan &plan, const plan::Step &step, const Complain &complain)
+      : plan(plan), step(step), complain(complain) {}
+
+  void run() {
+    switch (step.work_case()) {
+    case plan::Step::kKernel:
+      return kernel(step.kernel());
+    case plan::Step::kGemm:
+      return gemm(step.gemm());
+    case plan::Step::kAttention:
+      return attention(step.attention());
+    case plan::Step::kRoute:
+      return route(step.route());
+    case plan::Step::kScatterAdd:
+      return scatterAdd(step.scatter_add());
+    case plan::Step::kFill:
+      if (step.fill().byte() > 255)
+        complain("fill: the byte is " + std::to_string(step.fill().byte()));
+      return operands("fill", {{"destination", Operand::WRITE, {}, 0}});
+    case plan::Step::kCopy:
+      return copy(step.copy());
+    case plan::Step::WORK_NOT_SET:
+      return complain("it has no work, or work that this version does not know");
+    }
+  }
+
+private:
+  const plan::Plan &plan;
+  const plan::Step &step;
+  const Complain &complain;
+
+  static constexpr DType kFloats[] = {plan::F32, plan::BF16, plan::F16};
+
+  static std::vector<DType> floats() { return {std::begin(kFloats), std::end(kFloats)}; }
+
+  /// Product of sizes that have been found positive.
+  static uint64_t count(std::initializer_list<int64_t> sizes) {
+    uint64_t product = 1;
+    for (int64_t size : sizes)
+      product = saturatingProduct(product, size);
+    return product;
+  }
+
+  /// True if all are at least `least`; complains once otherwise.
+  bool sizes(const char *work, std::initializer_list<int64_t> values, int64_t least) {
+    if (std::all_of(values.begin(), values.end(), [&](int64_t value) { return value >= least; }))
+      return true;
+    complain(std::string(work) + ": a size is below " + std::to_string(least));
+    return false;
+  }
+
+  void operands(const char *work, const std::vector<OperandRule> &expected) {
+    if (step.operands_size() != static_cast<int>(expected.size()))
+      return complain(std::string(work) + ": it has " + std::to_string(step.operands_size()) + " operands instead of " +
+                      std::to_string(expected.size()));
+    for (int i = 0; i < step.operands_size(); ++i) {
+      const Operand &operand = step.operands(i);
+      const OperandRule &want = expected[i];
+      std::string which = std::string(work) + ": operand " + std::to_string(i) + " (" + want.role + ") ";
+      if (operand.access() != want.access)
+        complain(which + "has access " + Operand::Access_Name(operand.access()) + " instead of " +
+                 Operand::Access_Name(want.access));
+      uint64_t unit = 1;
+      if (!want.dtypes.empty()) {
+        if (std::find(want.dtypes.begin(), want.dtypes.end(), operand.dtype()) == want.dtypes.end()) {
+          complain(which + "has type " + plan::DType_Name(operand.dtype()));
+          continue;
+        }
+        unit = elementBytes(operand.dtype());
+      }
+      uint64_t needed = saturatingProduct(want.elements, unit);
+      if (operand.slice().bytes() < needed)
+        complain(which + "has " + std::to_string(operand.slice().bytes()) + " bytes, " + std::to_string(needed) +
+                 " are needed");
+    }
+  }
+
+  static void appendScratch(std::vector<OperandRule> &expected, uint64_t bytes) {
+    if (bytes > 0)
+      expected.push_back({"scratch", Operand::SCRATCH, {}, bytes});
+  }
+
+  void kernel(const plan::KernelCall &call) {
+    if (call.kernel() >= static_cast<uint32_t>(plan.kernels_size()))
+      complain("kernel call: there is no kernel " + std::to_string(call.kernel()));
+    sizes("kernel call", {call.extent(), call.grain()}, 0);
+  }
+
+  /// Elements from the first to the last one of `batch` matrices of rows x columns.
+  static uint64_t span(int64_t batch, int64_t stride, int64_t rows, int64_t columns, int64_t ld) {
+    return saturatingSum(saturatingSum(saturatingProduct(batch - 1, stride), saturatingProduct(rows - 1, ld)), columns);
+  }
+
+  void gemm(const plan::Gemm &g) {
+    if (!sizes("gemm", {g.batch(), g.m(), g.n(), g.k(), g.lda(), g.ldb(), g.ldc()}, 1) ||
+        !sizes("gemm", {g.stride_a(), g.stride_b(), g.stride_c()}, 0))
+      return;
+    int64_t rowsA = g.transpose_a() ? g.k() : g.m(), columnsA = g.transpose_a() ? g.m() : g.k();
+    int64_t rowsB = g.transpose_b() ? g.n() : g.k(), columnsB = g.transpose_b() ? g.k() : g.n();
+    if (g.lda() < columnsA || g.ldb() < columnsB || g.ldc() < g.n())
+      complain("gemm: a row stride is shorter than a row");
+    if (g.batch() > 1 && g.stride_c() == 0)
+      complain("gemm: the results of a batch lie on top of each other");
+    if (!std::isfinite(g.alpha()) || (g.beta() != 0 && g.beta() != 1))
+      complain("gemm: alpha is not finite, or beta is neither 0 nor 1");
+    if (!plan::Gemm::Activation_IsValid(g.activation()))
+      complain("gemm: unknown activation " + std::to_string(g.activation()));
+    std::vector<OperandRule> expected = {
+        {"A", Operand::READ, floats(), span(g.batch(), g.stride_a(), rowsA, columnsA, g.lda())},
+        {"B", Operand::READ, floats(), span(g.batch(), g.stride_b(), rowsB, columnsB, g.ldb())},
+        {"C", g.beta() == 0 ? Operand::WRITE : Operand::READ_WRITE, floats(),
+         span(g.batch(), g.stride_c(), g.m(), g.n(), g.ldc())}};
+    if (g.has_bias())
+      expected.push_back({"bias", Operand::READ, floats(), static_cast<uint64_t>(g.n())});
+    appendScratch(expected, g.scratch_bytes());
+    operands("gemm", expected);
+  }
+
+  void attention(const plan::Attention &a) {
+    if (!sizes("attention", {a.batch(), a.heads(), a.kv_heads(), a.queries(), a.keys(), a.head_dim()}, 1))
+      return;
+    if (a.heads() % a.kv_heads() != 0)
+      complain("attention: the number of heads is no multiple of the number of key heads");
+    if (!std::isfinite(a.scale()) || !(a.dropout() >= 0 && a.dropout() < 1))
+      complain("attention: the scale or the dropout probability is out of range");
+    uint64_t q = count({a.batch(), a.queries(), a.heads(), a.head_dim()});
+    uint64_t kv = count({a.batch(), a.keys(), a.kv_heads(), a.head_dim()});
+    uint64_t lse = count({a.batch(), a.heads(), a.queries()});
+    std::vector<OperandRule> expected;
+    if (a.backward())
+      expected.push_back({"dout", Operand::READ, floats(), q});
+    expected.insert(
+        expected.end(),
+        {{"q", Operand::READ, floats(), q}, {"k", Operand::READ, floats(), kv}, {"v", Operand::READ, floats(), kv}});
+    if (a.backward())
+      expected.insert(expected.end(), {{"out", Operand::READ, floats(), q}, {"lse", Operand::READ, {plan::F32}, lse}});
+    if (a.dropout() > 0)
+      expected.push_back({"rng", Operand::READ, {plan::I64}, 2});
+    if (a.backward())
+      expected.insert(expected.end(), {{"dq", Operand::WRITE, floats(), q},
+                                       {"dk", Operand::WRITE, floats(), kv},
+                                       {"dv", Operand::WRITE, floats(), kv}});
+    else
+      expected.insert(expected.end(),
+                      {{"out", Operand::WRITE, floats(), q}, {"lse", Operand::WRITE, {plan::F32}, lse}});
+    appendScratch(expected, a.scratch_bytes());
+    operands("attention", expected);
+  }
+
+  void route(const plan::Route &r) {
+    if (!sizes("route", {r.groups(), r.tokens(), r.experts(), r.capacity()}, 1))
+      return;
+    if (r.top_k() < 1 || r.top_k() > 2 || r.top_k() > r.experts())
+      return complain("route: top_k is " + std::to_string(r.top_k()));
+    if (!plan::Route::Policy_IsValid(r.policy()))
+      return complain("route: unknown policy " + std::to_string(r.policy()));
+    std::vector<DType> f32 = {plan::F32}, i32 = {plan::I32};
+    uint64_t gs = count({r.groups(), r.tokens()}), g = r.groups();
+    uint64_t gse = saturatingProduct(gs, r.experts()), gsk = saturatingProduct(gs, r.top_k());
+    uint64_t ge = count({r.groups(), r.experts()}), egc = saturatingProduct(ge, r.capacity());
+    std::vector<OperandRule> expected;
+    if (r.backward()) {
+      expected = {{"dweight", Operand::READ, f32, gsk}, {"daux", Operand::READ, f32, g},
+                  {"probs", Operand::READ, f32, gse},   {"expert", Operand::READ, i32, gsk},
+                  {"slot", Operand::READ, i32, gsk},    {"first_fraction", Operand::READ, f32, ge},
+                  {"dlogits", Operand::WRITE, f32, gse}};
+    } else {
+      expected.push_back({"logits", Operand::READ, f32, gse});
+      if (r.has_mask())
+        expected.push_back({"mask", Operand::READ, {plan::BOOL}, gs});
+      if (r.policy() == plan::Route::SAMPLING)
+        expected.push_back({"noise", Operand::READ, f32, gse});
+      if (r.policy() == plan::Route::RANDOM)
+        expected.push_back({"uniform", Operand::READ, f32, gs});
+      expected.insert(expected.end(), {{"expert", Operand::WRITE, i32, gsk},
+                                       {"slot", Operand::WRITE, i32, gsk},
+                                       {"weight", Operand::WRITE, f32, gsk},
+                                       {"token", Operand::WRITE, i32, egc},
+                                       {"aux", Operand::WRITE, f32, g},
+                                       {"probs", Operand::WRITE, f32, gse},
+                                       {"first_fraction", Operand::WRITE, f32, ge},
+                                       {"metrics", Operand::WRITE, f32, saturatingProduct(g, 9)}});
+    }
+    appendScratch(expected, r.scratch_bytes());
+    operands("route", expected);
+  }
+
+  void scatterAdd(const plan::ScatterAdd &s) {
+    if (!sizes("scatter_add", {s.rows()}, 0) || !sizes("scatter_add", {s.width(), s.table_rows()}, 1))
+      return;
+    operands("scatter_add", {{"index", Operand::READ, {plan::I32, plan::I64}, static_cast<uint64_t>(s.rows())},
+                             {"rows", Operand::READ, floats(), count({s.rows(), s.width()})},
+                             {"table", s.accumulate() ? Operand::READ_WRITE : Operand::WRITE, floats(),
+                              count({s.table_rows(), s.width()})}});
+  }
+
+  void copy(const plan::Copy &c) {
+    std::vector<OperandRule> expected = {{"source", Operand::READ, {}, 0}, {"destination", Operand::WRITE, {}, 0}};
+    if (c.index())
+      expected.push_back({"index", Operand::READ, {plan::I64}, 1});
+    operands("copy", expected);
+    if (step.operands_size() < 2)
+      return;
+    uint64_t source = step.operands(0).slice().bytes(), destination = step.operands(1).slice().bytes();
+    if (c.index() ? source < destination : source != destination)
+      complain("copy: " + std::to_string(destination) + " bytes from a source of " + std::to_string(source));
+  }
+};
+
+} // namespace
+
+void checkWork(const plan::Plan &plan, const plan::Step &step, const Complain &complain) {
+  WorkChecker(plan, step, complain).run();
+}
+
+} // namespace moe
