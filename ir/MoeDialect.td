@@ -24,6 +24,7 @@ def Moe_Dialect : Dialect {
     of `broadcast` is `reduce`.
   }];
   let useDefaultAttributePrinterParser = 1;
+  let hasConstantMaterializer = 1;
   let dependentDialects = ["::mlir::func::FuncDialect"];
 }
 

@@ -9,7 +9,7 @@
 
 include "MoeOpBase.td"
 
-class Moe_ElementwiseOp<string mnemonic, list<Trait> traits = []> : Moe_PureOp<mnemonic, !listconcat(traits, [Elementwise])> {
+class Moe_ElementwiseOp<string mnemonic, list<Trait> traits = []> : Moe_PureOp<mnemonic, !listconcat(traits, [MapsElements])> {
   let cpuStatus = "yes";
 }
 

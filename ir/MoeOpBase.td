@@ -12,15 +12,15 @@ include "MoeInterfaces.td"
 include "mlir/Interfaces/InferTypeOpInterface.td"
 include "mlir/Interfaces/SideEffectInterfaces.td"
 
-def Moe_Tensor : TypeConstraint<
-    And<[AnyStaticShapeTensor.predicate]>, "tensor with a static shape", "::mlir::RankedTensorType">;
-def Moe_FloatTensor : TypeConstraint<And<[AnyStaticShapeTensor.predicate,
+def Moe_Tensor : Type<
+    AnyStaticShapeTensor.predicate, "tensor with a static shape", "::mlir::RankedTensorType">;
+def Moe_FloatTensor : Type<And<[AnyStaticShapeTensor.predicate,
     CPred<"::llvm::isa<::mlir::FloatType>(::llvm::cast<::mlir::RankedTensorType>($_self).getElementType())">]>,
     "floating-point tensor with a static shape", "::mlir::RankedTensorType">;
-def Moe_IntTensor : TypeConstraint<And<[AnyStaticShapeTensor.predicate,
+def Moe_IntTensor : Type<And<[AnyStaticShapeTensor.predicate,
     CPred<"::llvm::isa<::mlir::IntegerType>(::llvm::cast<::mlir::RankedTensorType>($_self).getElementType())">]>,
     "integer tensor with a static shape", "::mlir::RankedTensorType">;
-def Moe_BoolTensor : TypeConstraint<And<[AnyStaticShapeTensor.predicate,
+def Moe_BoolTensor : Type<And<[AnyStaticShapeTensor.predicate,
     CPred<"::llvm::cast<::mlir::RankedTensorType>($_self).getElementType().isInteger(1)">]>,
     "boolean tensor with a static shape", "::mlir::RankedTensorType">;
 
@@ -65,6 +65,6 @@ class Moe_ShapedOp<string mnemonic, list<Trait> traits = []> : Moe_Op<mnemonic, 
 defvar Differentiable = DeclareOpInterfaceMethods<Moe_DifferentiableOpInterface>;
 defvar DifferentiableReads = DeclareOpInterfaceMethods<Moe_DifferentiableOpInterface, ["adjointReads"]>;
 defvar Decomposable = DeclareOpInterfaceMethods<Moe_DecomposableOpInterface>;
-defvar Elementwise = DeclareOpInterfaceMethods<Moe_ElementwiseOpInterface>;
+defvar MapsElements = DeclareOpInterfaceMethods<Moe_ElementwiseOpInterface>;
 
 #endif // MOE_OP_BASE_TD

@@ -45,7 +45,7 @@ def Moe_SoftmaxCrossEntropyOp : Moe_PureOp<"softmax_cross_entropy", [Differentia
   let cpuStatus = "yes";
 }
 
-def Moe_AttentionOp : Moe_Op<"attention", [Pure, InferTypeOpAdaptor, AttrSizedOperandSegments, DifferentiableReads,
+def Moe_AttentionOp : Moe_Op<"attention", [Pure, InferTypeOpAdaptor, DifferentiableReads,
     DeclareOpInterfaceMethods<Moe_DecomposableOpInterface, ["decomposesForCodegen"]>]> {
   let summary = "scaled dot-product attention without a queries x keys tensor";
   let description = [{
@@ -63,7 +63,7 @@ def Moe_AttentionOp : Moe_Op<"attention", [Pure, InferTypeOpAdaptor, AttrSizedOp
   let cpuStatus = "yes";
 }
 
-def Moe_AttentionBackwardOp : Moe_Op<"attention_backward", [Pure, InferTypeOpAdaptor, AttrSizedOperandSegments]> {
+def Moe_AttentionBackwardOp : Moe_Op<"attention_backward", [Pure, InferTypeOpAdaptor]> {
   let summary = "gradients of attention with respect to query, key and value";
   let arguments = (ins Moe_FloatTensor:$result_grad, Moe_FloatTensor:$query, Moe_FloatTensor:$key, Moe_FloatTensor:$value,
                        Moe_FloatTensor:$result, Moe_FloatTensor:$lse, Optional<Moe_IntTensor>:$rng, F64Attr:$scale,
