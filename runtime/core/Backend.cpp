@@ -1,0 +1,79 @@
+//===- Backend.cpp - Backend libraries, loaded by name ------------------------------------------------------------===//
+//
+// Part of the moec project, under the Apache License v2.0.
+//
+//===--------------------------------------------------------------------------------------------------------------===//
+
+#include "runtime/core/Backend.h"
+
+#include <algorithm>
+#include <cstdlib>
+#include <dlfcn.h>
+#include <filesystem>
+#include <sched.h>
+#include <string>
+#include <system_error>
+
+namespace moe {
+namespace {
+
+/// Loop iterations, a few tens of microseconds: longer than the gap between two steps, far shorter than a time slice.
+constexpr char kSpinCount[] = "20000";
+
+int availableCpus() {
+  cpu_set_t set;
+  CPU_ZERO(&set);
+  return sched_getaffinity(0, sizeof(set), &set) == 0 ? CPU_COUNT(&set) : 1;
+}
+
+/// Idle threads spin briefly if each has a core of its own, else not at all: a spinning thread would hold the core that
+/// another rank or thread needs.
+void chooseWaiting(int threads) {
+  bool ownCores = threads <= availableCpus();
+  ::setenv("OMP_WAIT_POLICY", "passive", 0);
+  ::setenv("GOMP_SPINCOUNT", ownCores ? kSpinCount : "0", 0);
+}
+
+std::filesystem::path programFolder() {
+  std::error_code code;
+  std::filesystem::path program = std::filesystem::read_symlink("/proc/self/exe", code);
+  return code ? std::filesystem::path(".") : program.parent_path();
+}
+
+} // namespace
+
+Expected<std::unique_ptr<Device>> createDevice(std::string_view name, int threads) {
+  auto isPlain = [](char c) { return (c >= 'a' && c <= 'z') || (c >= '0' && c <= '9') || c == '_'; };
+  if (name.empty() || !std::all_of(name.begin(), name.end(), isPlain))
+    return error("unknown device '" + std::string(name) + "'", {}, "a device is named like 'cpu'");
+
+  std::string file = "libmoerun-" + std::string(name) + ".so";
+  std::filesystem::path folder = programFolder();
+  std::filesystem::path path;
+  for (const std::filesystem::path &candidate : {folder / file, (folder / ".." / "lib" / file).lexically_normal()}) {
+    std::error_code code;
+    if (std::filesystem::exists(candidate, code)) {
+      path = candidate;
+      break;
+    }
+  }
+  if (path.empty())
+    return error("there is no backend for device '" + std::string(name) + "'", file,
+                 "it lies neither beside the program (" + folder.string() + ") nor in ../lib",
+                 "install the backend, or use a plan for another device");
+
+  chooseWaiting(threads);
+  void *library = ::dlopen(path.c_str(), RTLD_NOW | RTLD_LOCAL);
+  if (!library) {
+    const char *why = ::dlerror();
+    return error("cannot load the backend for device '" + std::string(name) + "'", path.string(), why ? why : "",
+                 "install the libraries that it needs");
+  }
+  auto *create = reinterpret_cast<CreateDeviceFn *>(::dlsym(library, kCreateDeviceSymbol));
+  if (!create)
+    return error("the backend belongs to another release", path.string(),
+                 std::string("it does not define ") + kCreateDeviceSymbol, "install program and backend together");
+  return std::unique_ptr<Device>(create());
+}
+
+} // namespace moe

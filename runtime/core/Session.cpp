@@ -1,0 +1,146 @@
+//===- Session.cpp - A plan that is ready to run ------------------------------------------------------------------===//
+//
+// Part of the moec project, under the Apache License v2.0.
+//
+//===--------------------------------------------------------------------------------------------------------------===//
+
+#include "runtime/core/Session.h"
+
+#include "runtime/core/Backend.h"
+#include "runtime/core/Memory.h"
+#include "runtime/plan/Structure.h"
+
+#include <array>
+#include <bit>
+#include <cmath>
+#include <cstring>
+#include <limits>
+#include <string>
+
+namespace moe {
+namespace {
+
+template <typename T> T load(const std::byte *bytes) {
+  T value;
+  std::memcpy(&value, bytes, sizeof(T));
+  return value;
+}
+
+double widenHalf(uint16_t bits) {
+  int exponent = (bits >> 10) & 0x1f;
+  int mantissa = bits & 0x3ff;
+  double magnitude = exponent == 0 ? std::ldexp(mantissa, -24) : std::ldexp(1024 + mantissa, exponent - 25);
+  if (exponent == 0x1f)
+    magnitude = mantissa == 0 ? std::numeric_limits<double>::infinity() : std::numeric_limits<double>::quiet_NaN();
+  return (bits & 0x8000) ? -magnitude : magnitude;
+}
+
+double widen(plan::DType dtype, const std::byte *bytes) {
+  switch (dtype) {
+  case plan::F32:
+    return load<float>(bytes);
+  case plan::BF16:
+    return std::bit_cast<float>(static_cast<uint32_t>(load<uint16_t>(bytes)) << 16);
+  case plan::F16:
+    return widenHalf(load<uint16_t>(bytes));
+  case plan::I32:
+    return load<int32_t>(bytes);
+  case plan::I64:
+    return static_cast<double>(load<int64_t>(bytes));
+  default:
+    return load<uint8_t>(bytes);
+  }
+}
+
+class DeviceSession final : public Session {
+public:
+  DeviceSession(PlanFile file) : file(std::move(file)) {}
+
+  Status open(const SessionOptions &options);
+
+  const plan::Plan &plan() const override { return file.plan; }
+
+  int programIndex(std::string_view name) const override {
+    for (int i = 0; i < file.plan.programs_size(); ++i)
+      if (file.plan.programs(i).name() == name)
+        return i;
+    return -1;
+  }
+
+  Status run(int program) override {
+    if (program < 0 || program >= file.plan.programs_size())
+      return error("the plan has no program " + std::to_string(program), {}, {}, {}, ExitCode::Internal);
+    return device->run(program);
+  }
+
+  std::span<std::byte> bytes(const plan::Slice &slice) override { return device->bytes(slice); }
+
+  double metric(int index) const override {
+    const plan::Metric &metric = file.plan.metrics(index);
+    // Read as a whole even if the slice is larger than its scalar: the device copies slices.
+    std::array<std::byte, sizeof(int64_t)> scalar{};
+    plan::Slice slice = metric.slice();
+    slice.set_bytes(elementBytes(metric.dtype()));
+    device->read(slice, std::span(scalar).first(slice.bytes()));
+    return widen(metric.dtype(), scalar.data());
+  }
+
+private:
+  PlanFile file;
+  std::unique_ptr<Device> device; // before `file` in destruction: it refers to the plan
+};
+
+Status checkMemory(const plan::Plan &plan) {
+  std::optional<uint64_t> available = availableMemory();
+  uint64_t required = requiredMemory(plan);
+  if (!available || required <= *available)
+    return {};
+  std::string classes;
+  for (const plan::Certificate::Class &entry : plan.certificate().classes())
+    classes += (classes.empty() ? " (" : ", ") + entry.name() + " " + formatBytes(entry.bytes());
+  return error("not enough memory for this plan", {},
+               "it needs " + formatBytes(required) + classes + (classes.empty() ? "" : ")") + ", and " +
+                   formatBytes(*available) + " are available",
+               "compile for a smaller batch or with --recompute, or run on a machine with more memory");
+}
+
+Status DeviceSession::open(const SessionOptions &options) {
+  if (Status status = checkPlanStructure(file.plan); !status)
+    return status;
+  if (file.blobs.size() != static_cast<size_t>(file.plan.images_size()))
+    return error("the plan has images without code", {}, {}, {}, ExitCode::Internal);
+  if (file.plan.target().device() != options.device)
+    return error("this plan was compiled for another device", {},
+                 "it is for '" + file.plan.target().device() + "', the session for '" + options.device + "'",
+                 "compile the model with --target " + options.device);
+  int64_t ranks = 1;
+  for (const plan::MeshAxis &axis : file.plan.mesh())
+    ranks = static_cast<int64_t>(saturatingProduct(ranks, axis.size()) & std::numeric_limits<int64_t>::max());
+  if (ranks != 1)
+    return error("this plan was compiled for " + std::to_string(ranks) + " ranks", {},
+                 "a session runs plans of one rank", "compile the model with --ranks 1");
+
+  // Prepare: everything that can be refused is refused before anything is allocated.
+  auto created = createDevice(options.device, file.plan.target().threads());
+  if (!created)
+    return tl::unexpected(std::move(created.error()));
+  device = std::move(*created);
+  if (Status status = device->prepare(file.plan); !status)
+    return status;
+  if (Status status = checkMemory(file.plan); !status)
+    return status;
+
+  // Initialize.
+  return device->initialize(file, DeviceOptions{options.poison});
+}
+
+} // namespace
+
+Expected<std::unique_ptr<Session>> Session::create(PlanFile file, const SessionOptions &options) {
+  auto session = std::make_unique<DeviceSession>(std::move(file));
+  if (Status status = session->open(options); !status)
+    return tl::unexpected(std::move(status.error()));
+  return session;
+}
+
+} // namespace moe
