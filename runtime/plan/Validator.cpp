@@ -1,9 +1,8 @@
-//===- Validator.cpp - Running the checks and reporting what they find
-//-----------------------------------------------===//
+//===- Validator.cpp - Running the checks and reporting what they find --------------------------------------------===//
 //
 // Part of the moec project, under the Apache License v2.0.
 //
-//===----------------------------------------------------------------------------------------------------------------===//
+//===--------------------------------------------------------------------------------------------------------------===//
 
 #include "runtime/plan/Validator.h"
 

@@ -1,9 +1,8 @@
-//===- Validator.h - Proof that a plan touches only what it may, in an order that holds
-//------------------------------===//
+//===- Validator.h - Proof that a plan touches only what it may, in an order that holds ---------------------------===//
 //
 // Part of the moec project, under the Apache License v2.0.
 //
-//===----------------------------------------------------------------------------------------------------------------===//
+//===--------------------------------------------------------------------------------------------------------------===//
 //
 // The validator shares no code with scheduler and planner. From a plan alone it re-derives happens-before (program
 // order within a lane, plus wait after signal) and proves, for every access that a step declares:
@@ -19,7 +18,7 @@
 //
 // All integers of a plan are untrusted. Cost is near linear in the number of operands.
 //
-//===----------------------------------------------------------------------------------------------------------------===//
+//===--------------------------------------------------------------------------------------------------------------===//
 
 #ifndef MOEC_RUNTIME_PLAN_VALIDATOR_H
 #define MOEC_RUNTIME_PLAN_VALIDATOR_H

@@ -1,9 +1,8 @@
-//===- HappensBefore.cpp - Vector clocks from lanes and signals
-//------------------------------------------------------===//
+//===- HappensBefore.cpp - Vector clocks from lanes and signals ---------------------------------------------------===//
 //
 // Part of the moec project, under the Apache License v2.0.
 //
-//===----------------------------------------------------------------------------------------------------------------===//
+//===--------------------------------------------------------------------------------------------------------------===//
 
 #include "runtime/plan/validator/HappensBefore.h"
 

@@ -1,9 +1,8 @@
-//===- HappensBefore.h - Which steps of a program are ordered
-//--------------------------------------------------------===//
+//===- HappensBefore.h - Which steps of a program are ordered -----------------------------------------------------===//
 //
 // Part of the moec project, under the Apache License v2.0.
 //
-//===----------------------------------------------------------------------------------------------------------------===//
+//===--------------------------------------------------------------------------------------------------------------===//
 
 #ifndef MOEC_RUNTIME_PLAN_VALIDATOR_HAPPENSBEFORE_H
 #define MOEC_RUNTIME_PLAN_VALIDATOR_HAPPENSBEFORE_H

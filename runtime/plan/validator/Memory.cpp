@@ -1,9 +1,8 @@
-//===- Memory.cpp - Races and lifetimes
-//------------------------------------------------------------------------------===//
+//===- Memory.cpp - Races and lifetimes ---------------------------------------------------------------------------===//
 //
 // Part of the moec project, under the Apache License v2.0.
 //
-//===----------------------------------------------------------------------------------------------------------------===//
+//===--------------------------------------------------------------------------------------------------------------===//
 //
 // One walk over the steps as listed, which is a legal order. Each arena is a map from byte ranges to what they hold,
 // who wrote it last, and who has read it since (the last reader of each lane stands for its earlier ones). An access is
@@ -13,7 +12,7 @@
 //
 // As long as no race is found, the last write as listed is the last write in every legal order, hence what a read sees.
 //
-//===----------------------------------------------------------------------------------------------------------------===//
+//===--------------------------------------------------------------------------------------------------------------===//
 
 #include "runtime/plan/validator/Checks.h"
 #include "runtime/plan/validator/HappensBefore.h"

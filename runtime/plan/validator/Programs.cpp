@@ -1,9 +1,8 @@
-//===- Programs.cpp - What steps cover, lanes, signals and waits
-//-----------------------------------------------------===//
+//===- Programs.cpp - What steps cover, lanes, signals and waits --------------------------------------------------===//
 //
 // Part of the moec project, under the Apache License v2.0.
 //
-//===----------------------------------------------------------------------------------------------------------------===//
+//===--------------------------------------------------------------------------------------------------------------===//
 
 #include "runtime/plan/Structure.h"
 #include "runtime/plan/validator/Checks.h"
