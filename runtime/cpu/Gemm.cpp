@@ -1,0 +1,235 @@
+//===- Gemm.cpp - Matrix products by oneDNN -----------------------------------------------------------------------===//
+//
+// Part of the moec project, under the Apache License v2.0.
+//
+//===--------------------------------------------------------------------------------------------------------------===//
+
+#include "runtime/cpu/Gemm.h"
+
+#include "runtime/cpu/ThreadPool.h"
+
+#include <algorithm>
+#include <array>
+#include <oneapi/dnnl/dnnl.hpp>
+#include <vector>
+
+namespace moe::cpu {
+namespace {
+
+using dnnl::memory;
+
+const dnnl::engine &engine() {
+  static const dnnl::engine cpu(dnnl::engine::kind::cpu, 0);
+  return cpu;
+}
+
+const dnnl::stream &stream() {
+  static const dnnl::stream inOrder(engine());
+  return inOrder;
+}
+
+memory::data_type dataType(plan::DType dtype) {
+  switch (dtype) {
+  case plan::F32:
+    return memory::data_type::f32;
+  case plan::BF16:
+    return memory::data_type::bf16;
+  default:
+    return memory::data_type::undef; // F16 and integers: oneDNN 2.6 refuses them on the CPU
+  }
+}
+
+/// Describes `batch` matrices rows x columns, transposed in memory or not. A batch stride of 0 repeats one matrix.
+memory::desc matrix(const plan::Gemm &gemm, plan::DType dtype, int64_t rows, int64_t columns, int64_t ld,
+                    int64_t stride, bool transposed) {
+  memory::dims dims = {rows, columns};
+  memory::dims strides = transposed ? memory::dims{1, ld} : memory::dims{ld, 1};
+  if (gemm.batch() > 1) {
+    dims.insert(dims.begin(), stride == 0 ? 1 : gemm.batch());
+    strides.insert(strides.begin(), stride == 0 ? rows * columns : stride);
+  }
+  return {dims, dataType(dtype), strides};
+}
+
+/// The bias as [1, n] or [1, 1, n].
+memory::desc biasVector(const plan::Gemm &gemm, plan::DType dtype) {
+  memory::dims dims = gemm.batch() > 1 ? memory::dims{1, 1, gemm.n()} : memory::dims{1, gemm.n()};
+  memory::dims strides(dims.size(), 1);
+  std::fill(strides.begin(), strides.end() - 1, gemm.n());
+  return {dims, dataType(dtype), strides};
+}
+
+/// oneDNN scales its own bias too; with alpha != 1 the bias becomes a post-op.
+bool biasIsPostOp(const plan::Gemm &gemm) {
+  return gemm.has_bias() && gemm.alpha() != 1.0f;
+}
+
+dnnl::matmul::primitive_desc describe(const plan::Gemm &gemm, const GemmTypes &types) {
+  memory::desc a = matrix(gemm, types.a, gemm.m(), gemm.k(), gemm.lda(), gemm.stride_a(), gemm.transpose_a());
+  memory::desc b = matrix(gemm, types.b, gemm.k(), gemm.n(), gemm.ldb(), gemm.stride_b(), gemm.transpose_b());
+  memory::desc c = matrix(gemm, types.c, gemm.m(), gemm.n(), gemm.ldc(), gemm.stride_c(), false);
+
+  dnnl::primitive_attr attributes;
+  attributes.set_scratchpad_mode(dnnl::scratchpad_mode::user);
+  if (gemm.alpha() != 1.0f)
+    attributes.set_output_scales(0, {gemm.alpha()});
+  dnnl::post_ops postOps;
+  if (gemm.beta() != 0.0f)
+    postOps.append_sum(gemm.beta());
+  if (biasIsPostOp(gemm))
+    postOps.append_binary(dnnl::algorithm::binary_add, biasVector(gemm, types.bias));
+  switch (gemm.activation()) {
+  case plan::Gemm::RELU:
+    postOps.append_eltwise(1.0f, dnnl::algorithm::eltwise_relu, 0.0f, 0.0f);
+    break;
+  case plan::Gemm::GELU_ERF:
+    postOps.append_eltwise(1.0f, dnnl::algorithm::eltwise_gelu_erf, 0.0f, 0.0f);
+    break;
+  case plan::Gemm::GELU_TANH:
+    postOps.append_eltwise(1.0f, dnnl::algorithm::eltwise_gelu_tanh, 0.0f, 0.0f);
+    break;
+  default:
+    break;
+  }
+  attributes.set_post_ops(postOps);
+
+  if (gemm.has_bias() && !biasIsPostOp(gemm))
+    return {dnnl::matmul::desc(a, b, biasVector(gemm, types.bias), c), attributes, engine()};
+  return {dnnl::matmul::desc(a, b, c), attributes, engine()};
+}
+
+std::string label(const plan::Gemm &gemm) {
+  return std::to_string(gemm.batch()) + " x (" + std::to_string(gemm.m()) + " x " + std::to_string(gemm.n()) + " x " +
+         std::to_string(gemm.k()) + ")";
+}
+
+tl::unexpected<Diagnostic> unsupported(const plan::Gemm &gemm, const char *why) {
+  return error("oneDNN can not compute a matrix product", label(gemm), why);
+}
+
+/// The best level of oneDNN's scale all of whose features are in `features`. Levels that differ only in instructions
+/// for integers are left out.
+dnnl::cpu_isa levelOf(const std::vector<std::string> &features) {
+  auto has = [&](std::initializer_list<const char *> names) {
+    return std::all_of(names.begin(), names.end(), [&](const char *name) {
+      return std::find(features.begin(), features.end(), name) != features.end();
+    });
+  };
+  if (!has({"avx512f", "avx512bw", "avx512vl", "avx512dq"})) {
+    if (has({"avx2", "fma"}))
+      return dnnl::cpu_isa::avx2;
+    return has({"avx"}) ? dnnl::cpu_isa::avx : dnnl::cpu_isa::sse41;
+  }
+  if (!has({"avx512vnni", "avx512bf16"}))
+    return dnnl::cpu_isa::avx512_core;
+  return has({"amx-tile", "amx-int8", "amx-bf16"}) ? dnnl::cpu_isa::avx512_core_amx : dnnl::cpu_isa::avx512_core_bf16;
+}
+
+} // namespace
+
+Status limitGemmIsa(const std::vector<std::string> &features) {
+  if (features.empty())
+    return {};
+  // The first choice of the process stands: oneDNN reads its limit once.
+  static const dnnl::cpu_isa first = [&] {
+    dnnl::cpu_isa level = levelOf(features);
+    return dnnl::set_max_cpu_isa(level) == dnnl::status::success ? level : dnnl::cpu_isa::all;
+  }();
+  dnnl::cpu_isa wanted = levelOf(features);
+  // A limit above what the machine can do, or none at all, is harmless if the machine is at that level itself.
+  if (wanted == first || dnnl::get_effective_cpu_isa() == wanted)
+    return {};
+  return error("oneDNN already works with another instruction set in this process", {},
+               "the instruction set can be chosen only once", "use one target per process");
+}
+
+struct GemmPrimitive::Handles {
+  dnnl::matmul::primitive_desc descriptor;
+  dnnl::matmul primitive;
+  std::string shape;
+  bool biasPostOp = false;
+  bool hasBias = false;
+  int biasPosition = 0;
+  // Kept alive for `arguments`, which is what the C interface takes without building a map for each call.
+  std::vector<memory> memories;
+  std::vector<dnnl_exec_arg_t> arguments;
+};
+
+GemmPrimitive::GemmPrimitive(std::unique_ptr<Handles> handles) : handles(std::move(handles)) {}
+GemmPrimitive::GemmPrimitive(GemmPrimitive &&) noexcept = default;
+GemmPrimitive &GemmPrimitive::operator=(GemmPrimitive &&) noexcept = default;
+GemmPrimitive::~GemmPrimitive() = default;
+
+Expected<GemmPrimitive> GemmPrimitive::create(const plan::Gemm &gemm, const GemmTypes &types, int threads) {
+  ThreadCount scope(threads); // oneDNN divides the work among the threads it sees now
+  try {
+    auto handles = std::make_unique<Handles>();
+    handles->descriptor = describe(gemm, types);
+    handles->primitive = dnnl::matmul(handles->descriptor);
+    handles->shape = label(gemm);
+    handles->hasBias = gemm.has_bias();
+    handles->biasPostOp = biasIsPostOp(gemm);
+    handles->biasPosition = gemm.beta() != 0.0f ? 1 : 0;
+    return GemmPrimitive(std::move(handles));
+  } catch (const dnnl::error &failure) {
+    return unsupported(gemm, failure.what());
+  }
+}
+
+uint64_t GemmPrimitive::scratchBytes() const {
+  return handles->descriptor.scratchpad_desc().get_size();
+}
+
+std::string_view GemmPrimitive::implementation() const {
+  return handles->descriptor.impl_info_str();
+}
+
+Status GemmPrimitive::bind(const GemmPointers &pointers) {
+  Handles &h = *handles;
+  try {
+    auto add = [&](int argument, const memory::desc &descriptor, const void *address) {
+      h.memories.emplace_back(descriptor, engine(), const_cast<void *>(address));
+      h.arguments.push_back({argument, h.memories.back().get()});
+    };
+    add(DNNL_ARG_SRC, h.descriptor.src_desc(), pointers.a);
+    add(DNNL_ARG_WEIGHTS, h.descriptor.weights_desc(), pointers.b);
+    add(DNNL_ARG_DST, h.descriptor.dst_desc(), pointers.c);
+    if (h.hasBias && !h.biasPostOp)
+      add(DNNL_ARG_BIAS, h.descriptor.bias_desc(), pointers.bias);
+    if (h.biasPostOp) {
+      dnnl::algorithm algorithm{};
+      memory::desc descriptor;
+      h.descriptor.get_primitive_attr().get_post_ops().get_params_binary(h.biasPosition, algorithm, descriptor);
+      add(DNNL_ARG_ATTR_MULTIPLE_POST_OP(h.biasPosition) | DNNL_ARG_SRC_1, descriptor, pointers.bias);
+    }
+    if (scratchBytes() > 0)
+      add(DNNL_ARG_SCRATCHPAD, h.descriptor.scratchpad_desc(), pointers.scratch);
+  } catch (const dnnl::error &failure) {
+    return error("oneDNN refuses the operands of a matrix product", h.shape, failure.what(), {}, ExitCode::Internal);
+  }
+  return {};
+}
+
+Status GemmPrimitive::run() const {
+  const Handles &h = *handles;
+  dnnl_status_t status = dnnl_primitive_execute(h.primitive.get(), stream().get(), static_cast<int>(h.arguments.size()),
+                                                h.arguments.data());
+  if (status != dnnl_success)
+    return error("a matrix product failed", h.shape, dnnl_status2str(status), {}, ExitCode::Internal);
+  return {};
+}
+
+uint64_t gemmScratchBytes(const plan::Gemm &gemm, const GemmTypes &types, int threads) {
+  ThreadCount scope(threads);
+  try {
+    return describe(gemm, types).scratchpad_desc().get_size();
+  } catch (const dnnl::error &) {
+    return 0;
+  }
+}
+
+uint64_t gemmScratchBytes(const plan::Gemm &gemm, plan::DType dtype, int threads) {
+  return gemmScratchBytes(gemm, GemmTypes{dtype, dtype, dtype, dtype}, threads);
+}
+
+} // namespace moe::cpu
