@@ -1,0 +1,227 @@
+//===- AttentionBackward.cpp - Compiled once per instruction set
+//----------------------------------------------------===//
+//
+// Part of the moec project, under the Apache License v2.0.
+//
+//===----------------------------------------------------------------------------------------------------------------===//
+//
+// With dp[i,j] = drop[i,j] * <dout[i], v[j]> and delta[i] = <dout[i], out[i]> = sum_j p[i,j] * dp[i,j]:
+//
+//   ds[i,j] = p[i,j] * (dp[i,j] - delta[i])
+//   dq[i] = scale * sum_j ds[i,j] * k[j]    dk[j] = scale * sum_i ds[i,j] * q[i]    dv[j] = sum_i p[i,j] * drop[i,j] *
+//   dout[i]
+//
+// dq[i] is summed over ascending keys; dk[j] and dv[j] over the query heads of the group, then over ascending queries.
+//
+//===----------------------------------------------------------------------------------------------------------------===//
+
+#include "runtime/cpu/kernels/AttentionBlock.h"
+
+#include <stddef.h>
+
+namespace moe::cpu {
+namespace {
+
+/// Working memory of one thread. P = paddedDim(D).
+struct BackwardScratch {
+  float *queries;   ///< [D][queryBlock], times scale * log2(e)
+  float *douts;     ///< [D][queryBlock]
+  float *dqueries;  ///< [D][queryBlock], without the factor scale
+  float *queryRows; ///< [queryBlock][P], times scale
+  float *doutRows;  ///< [queryBlock][P]
+  float *weights;   ///< [keyBlock][queryBlock], scores, then p * drop
+  float *gradients; ///< [keyBlock][queryBlock], <dout, v>, then ds
+  float *lse;       ///< [queryBlock], in bits
+  float *delta;     ///< [queryBlock]
+  float *scales;    ///< [queryBlock], all `scale`
+  float *dkeys;     ///< [S][P]
+  float *dvalues;   ///< [S][P]
+
+  BackwardScratch(const AttentionShape &shape, float *scratch) {
+    const int64_t D = shape.headDim, P = paddedDim(D);
+    ScratchTaker taker{scratch};
+    queries = taker.take(D * queryBlock);
+    douts = taker.take(D * queryBlock);
+    dqueries = taker.take(D * queryBlock);
+    queryRows = taker.take(queryBlock * P);
+    doutRows = taker.take(queryBlock * P);
+    weights = taker.take(keyBlock * queryBlock);
+    gradients = taker.take(keyBlock * queryBlock);
+    lse = taker.take(queryBlock);
+    delta = taker.take(queryBlock);
+    scales = taker.take(queryBlock);
+    dkeys = taker.take(shape.keys * P);
+    dvalues = taker.take(shape.keys * P);
+  }
+};
+
+/// to[row][0..P) = factor * from[row * stride + (0..D)), then zeros.
+void packRows(const float *from, int64_t stride, int64_t rows, int64_t dim, float factor, float *to) {
+  const int64_t padded = paddedDim(dim);
+  for (int64_t row = 0; row < rows; ++row, from += stride, to += padded) {
+    for (int64_t d = 0; d < dim; ++d)
+      to[d] = from[d] * factor;
+    for (int64_t d = dim; d < padded; ++d)
+      to[d] = 0.0f;
+  }
+}
+
+MOE_INLINE float dot(const float *a, const float *b, int64_t count) {
+  Vec4 sum = {};
+  int64_t i = 0;
+  for (; i + 4 <= count; i += 4)
+    sum += load4(a + i) * load4(b + i);
+  float result = (sum[0] + sum[1]) + (sum[2] + sum[3]);
+  for (; i < count; ++i)
+    result += a[i] * b[i];
+  return result;
+}
+
+/// Scores and <dout, v> become p * drop and ds.
+template <bool partial, bool drop>
+MOE_INLINE void weightRow(const Tile &tile, const BackwardScratch &scratch, const Dropout &dropout, int64_t row,
+                          int64_t vector) {
+  for (; vector < tile.vectors; ++vector) {
+    const int64_t at = row * queryBlock + vector * lanes;
+    Vec weight = exp2(load(scratch.weights + at) - load(scratch.lse + vector * lanes));
+    if constexpr (partial)
+      weight = tile.visible(row, vector) ? weight : Vec{};
+    Vec gradient = load(scratch.gradients + at), dropped = weight;
+    if constexpr (drop) {
+      Vec factor = dropout.factor(tile, row, vector);
+      gradient *= factor;
+      dropped *= factor;
+    }
+    store(scratch.weights + at, dropped);
+    store(scratch.gradients + at, weight * (gradient - load(scratch.delta + vector * lanes)));
+  }
+}
+
+template <bool drop>
+void backwardTile(const AttentionShape &shape, const Tile &tile, const BackwardScratch &scratch, const Dropout &dropout,
+                  const float *keys, const float *values) {
+  const int64_t D = shape.headDim, P = paddedDim(D), stride = shape.kvHeads * D;
+  for (int64_t row = 0, rows; row < tile.keys; row += rows) {
+    int64_t vector;
+    rows = tile.run(row, vector);
+    const int64_t at = row * queryBlock + vector * lanes, live = tile.vectors - vector;
+    if (live == 0)
+      continue;
+    Product product{.rows = rows,
+                    .vectors = live,
+                    .depth = D,
+                    .a = keys + row * stride,
+                    .aRow = stride,
+                    .aDepth = 1,
+                    .b = scratch.queries + vector * lanes,
+                    .bStride = queryBlock,
+                    .c = scratch.weights + at,
+                    .cStride = queryBlock};
+    multiply<Start::Zero>(product);
+    product.a = values + row * stride;
+    product.b = scratch.douts + vector * lanes;
+    product.c = scratch.gradients + at;
+    multiply<Start::Zero>(product);
+
+    for (int64_t r = row; r < row + rows; ++r) {
+      if (tile.partial)
+        weightRow<true, drop>(tile, scratch, dropout, r, vector);
+      else
+        weightRow<false, drop>(tile, scratch, dropout, r, vector);
+    }
+
+    multiply<Start::Add>({.rows = D,
+                          .vectors = live,
+                          .depth = rows,
+                          .a = keys + row * stride,
+                          .aRow = 1,
+                          .aDepth = stride,
+                          .b = scratch.gradients + at,
+                          .bStride = queryBlock,
+                          .c = scratch.dqueries + vector * lanes,
+                          .cStride = queryBlock});
+    Product outer{.rows = rows,
+                  .vectors = (D + lanes - 1) / lanes,
+                  .depth = tile.queries - vector * lanes,
+                  .a = scratch.weights + at,
+                  .aRow = queryBlock,
+                  .aDepth = 1,
+                  .b = scratch.doutRows + vector * lanes * P,
+                  .bStride = P,
+                  .c = scratch.dvalues + (tile.firstKey + row) * P,
+                  .cStride = P};
+    multiply<Start::Add>(outer);
+    outer.a = scratch.gradients + at;
+    outer.b = scratch.queryRows + vector * lanes * P;
+    outer.c = scratch.dkeys + (tile.firstKey + row) * P;
+    multiply<Start::Add>(outer);
+  }
+}
+
+template <bool drop>
+void backwardQueries(const AttentionShape &shape, const AttentionBackwardPointers &pointers,
+                     const AttentionDropout &dropped, const BackwardScratch &scratch, int64_t sequence, int64_t head,
+                     int64_t firstQuery) {
+  const int64_t T = shape.queries, D = shape.headDim, stride = shape.heads * D;
+  const int64_t queries = smaller(queryBlock, T - firstQuery);
+  const int64_t at = ((sequence * T + firstQuery) * shape.heads + head) * D; // in q, dq, out, dout
+  const int64_t kvHead = head / (shape.heads / shape.kvHeads);
+  const int64_t kvAt = (sequence * shape.keys * shape.kvHeads + kvHead) * D, kvStride = shape.kvHeads * D;
+  const Dropout dropout(shape, dropped, sequence, head);
+
+  packTransposed(pointers.q + at, stride, queries, D, shape.scale * log2e, scratch.queries);
+  packTransposed(pointers.dout + at, stride, queries, D, 1.0f, scratch.douts);
+  packRows(pointers.q + at, stride, queries, D, shape.scale, scratch.queryRows);
+  packRows(pointers.dout + at, stride, queries, D, 1.0f, scratch.doutRows);
+  const float *lse = pointers.lse + (sequence * shape.heads + head) * T + firstQuery;
+  for (int64_t i = 0; i < queries; ++i) {
+    scratch.lse[i] = lse[i] * log2e;
+    scratch.delta[i] = dot(pointers.dout + at + i * stride, pointers.out + at + i * stride, D);
+  }
+  for (int64_t i = queries; i < queryBlock; ++i)
+    scratch.lse[i] = scratch.delta[i] = 0.0f;
+  __builtin_memset(scratch.dqueries, 0, sizeof(float) * size_t(D * queryBlock));
+
+  const int64_t end = keyEnd(shape, firstQuery, queries);
+  for (int64_t key = 0; key < end; key += keyBlock) {
+    Tile tile(shape, firstQuery, queries, key, end);
+    backwardTile<drop>(shape, tile, scratch, dropout, pointers.k + kvAt + key * kvStride,
+                       pointers.v + kvAt + key * kvStride);
+  }
+  unpackTransposed(scratch.dqueries, scratch.scales, queries, D, pointers.dq + at, stride);
+}
+
+template <bool drop>
+void backwardItem(const AttentionShape &shape, const AttentionBackwardPointers &pointers,
+                  const AttentionDropout &dropout, const BackwardScratch &scratch, int64_t item) {
+  const int64_t sequence = item / shape.kvHeads, kvHead = item % shape.kvHeads, group = shape.heads / shape.kvHeads;
+  const int64_t D = shape.headDim, P = paddedDim(D), S = shape.keys;
+  __builtin_memset(scratch.dkeys, 0, sizeof(float) * size_t(S * P));
+  __builtin_memset(scratch.dvalues, 0, sizeof(float) * size_t(S * P));
+  for (int64_t head = kvHead * group; head < (kvHead + 1) * group; ++head)
+    for (int64_t query = 0; query < shape.queries; query += queryBlock)
+      backwardQueries<drop>(shape, pointers, dropout, scratch, sequence, head, query);
+  for (int64_t key = 0; key < S; ++key) {
+    const int64_t at = ((sequence * S + key) * shape.kvHeads + kvHead) * D;
+    __builtin_memcpy(pointers.dk + at, scratch.dkeys + key * P, sizeof(float) * size_t(D));
+    __builtin_memcpy(pointers.dv + at, scratch.dvalues + key * P, sizeof(float) * size_t(D));
+  }
+}
+
+} // namespace
+
+void MOE_ISA_NAME(attentionBackward,
+                  MOE_ISA_SUFFIX)(const AttentionShape &shape, const AttentionBackwardPointers &pointers,
+                                  const AttentionDropout &dropout, int64_t begin, int64_t end, float *scratch) {
+  BackwardScratch pieces(shape, scratch);
+  for (int64_t i = 0; i < queryBlock; ++i)
+    pieces.scales[i] = shape.scale;
+  for (int64_t item = begin; item < end; ++item) {
+    if (dropout.threshold > 0)
+      backwardItem<true>(shape, pointers, dropout, pieces, item);
+    else
+      backwardItem<false>(shape, pointers, dropout, pieces, item);
+  }
+}
+
+} // namespace moe::cpu

@@ -1,0 +1,160 @@
+//===- AttentionBlock.h - What the attention kernels share
+//----------------------------------------------------------===//
+//
+// Part of the moec project, under the Apache License v2.0.
+//
+//===----------------------------------------------------------------------------------------------------------------===//
+//
+// A tile is a block of keys (its rows) by a block of queries (its columns, along the vectors): the transpose of the
+// usual picture. Softmax statistics are then vectors, keys and values are read in place as broadcast scalars, and any
+// head dimension fills the vectors. Queries are packed transposed, once per block. Internal linkage: see Vector.h.
+//
+//===----------------------------------------------------------------------------------------------------------------===//
+
+#ifndef MOEC_RUNTIME_CPU_KERNELS_ATTENTIONBLOCK_H
+#define MOEC_RUNTIME_CPU_KERNELS_ATTENTIONBLOCK_H
+
+#include "runtime/cpu/kernels/AttentionKernels.h"
+#include "runtime/cpu/kernels/MicroKernel.h"
+
+namespace moe::cpu {
+namespace {
+
+constexpr float log2e = 0x1.715476p0f;
+constexpr float ln2 = 0x1.62e43p-1f;
+
+MOE_INLINE int64_t smaller(int64_t a, int64_t b) {
+  return a < b ? a : b;
+}
+
+/// Keys of a tile are treated in groups of this many rows: a group starts at the same vector in every step.
+constexpr int64_t groupRows = 16;
+
+/// One tile and which part of it is visible.
+struct Tile {
+  int64_t firstQuery; ///< number of the query in column 0
+  int64_t queries;    ///< columns, at most queryBlock
+  int64_t vectors;    ///< vectors that hold them
+  int64_t firstKey;
+  int64_t keys; ///< rows, at most keyBlock
+  bool partial; ///< some (key, query) is hidden
+  int64_t lead; ///< the first visible column of row r is r + lead (if partial)
+
+  MOE_INLINE Tile(const AttentionShape &shape, int64_t firstQuery, int64_t queries, int64_t firstKey, int64_t keyEnd)
+      : firstQuery(firstQuery), queries(queries), vectors((queries + lanes - 1) / lanes), firstKey(firstKey),
+        keys(smaller(keyBlock, keyEnd - firstKey)), lead(firstKey - firstQuery - (shape.keys - shape.queries)) {
+    partial = shape.causal && keys - 1 + lead > 0;
+  }
+
+  /// First vector with a visible column in the group of rows that starts at `row`.
+  MOE_INLINE int64_t firstVector(int64_t row) const {
+    return partial && row + lead > 0 ? smaller((row + lead) / lanes, vectors) : 0;
+  }
+
+  /// The lanes of `vector` that are visible in `row` (all ones).
+  MOE_INLINE IVec visible(int64_t row, int64_t vector) const {
+    return laneNumbers() >= IVec{} + int32_t(row + lead - vector * lanes);
+  }
+
+  /// Rows from `row` on, in whole groups, that start at the same vector as `row`; sets `vector` to it.
+  MOE_INLINE int64_t run(int64_t row, int64_t &vector) const {
+    vector = firstVector(row);
+    int64_t end = row + groupRows;
+    while (end < keys && firstVector(end) == vector)
+      end += groupRows;
+    return smaller(end, keys) - row;
+  }
+};
+
+/// One past the last key that any of the queries sees.
+MOE_INLINE int64_t keyEnd(const AttentionShape &shape, int64_t firstQuery, int64_t queries) {
+  if (!shape.causal)
+    return shape.keys;
+  int64_t end = firstQuery + queries + shape.keys - shape.queries;
+  return end < 0 ? 0 : smaller(end, shape.keys);
+}
+
+/// to[d][column] = factor * from[column * stride + d] for `queries` columns; zero up to a whole vector.
+MOE_INLINE void packTransposed(const float *from, int64_t stride, int64_t queries, int64_t dim, float factor,
+                               float *to) {
+  int64_t padded = (queries + lanes - 1) / lanes * lanes;
+  int64_t column = 0;
+  for (; column + 4 <= queries; column += 4) {
+    const float *source = from + column * stride;
+    int64_t d = 0;
+    for (; d + 4 <= dim; d += 4) {
+      Vec4 rows[4];
+      for (int r = 0; r < 4; ++r)
+        rows[r] = load4(source + r * stride + d) * factor;
+      transpose4(rows);
+      for (int r = 0; r < 4; ++r)
+        store4(to + (d + r) * queryBlock + column, rows[r]);
+    }
+    for (; d < dim; ++d)
+      for (int r = 0; r < 4; ++r)
+        to[d * queryBlock + column + r] = source[r * stride + d] * factor;
+  }
+  for (; column < padded; ++column)
+    for (int64_t d = 0; d < dim; ++d)
+      to[d * queryBlock + column] = column < queries ? from[column * stride + d] * factor : 0.0f;
+}
+
+/// to[column * stride + d] = factor[column] * from[d][column] for `queries` columns.
+MOE_INLINE void unpackTransposed(const float *from, const float *factor, int64_t queries, int64_t dim, float *to,
+                                 int64_t stride) {
+  int64_t column = 0;
+  for (; column + 4 <= queries; column += 4) {
+    float *target = to + column * stride;
+    int64_t d = 0;
+    for (; d + 4 <= dim; d += 4) {
+      Vec4 rows[4];
+      for (int r = 0; r < 4; ++r)
+        rows[r] = load4(from + (d + r) * queryBlock + column) * load4(factor + column);
+      transpose4(rows);
+      for (int r = 0; r < 4; ++r)
+        store4(target + r * stride + d, rows[r]);
+    }
+    for (; d < dim; ++d)
+      for (int r = 0; r < 4; ++r)
+        target[r * stride + d] = from[d * queryBlock + column + r] * factor[column + r];
+  }
+  for (; column < queries; ++column)
+    for (int64_t d = 0; d < dim; ++d)
+      to[column * stride + d] = from[d * queryBlock + column] * factor[column];
+}
+
+/// What multiplies a weight: 0 or 1/(1-dropout). Element numbers as Attention.h says.
+struct Dropout {
+  PhiloxLanes philox;
+  int32_t threshold; ///< dropped iff (word >> 8) < threshold
+  float keep;        ///< 1/(1-dropout)
+  uint64_t keys;
+  uint64_t base; ///< number of element (b, h, 0, 0)
+
+  MOE_INLINE Dropout(const AttentionShape &shape, const AttentionDropout &dropout, int64_t sequence, int64_t head)
+      : philox{{dropout.key[0], dropout.key[1]}, dropout.update}, threshold(dropout.threshold), keep(dropout.keep),
+        keys(uint64_t(shape.keys)),
+        base((dropout.microBatch * uint64_t(shape.batch * shape.heads) + uint64_t(sequence * shape.heads + head)) *
+             uint64_t(shape.queries) * keys) {}
+
+  MOE_INLINE Vec factor(const Tile &tile, int64_t row, int64_t vector) const {
+    uint64_t query = uint64_t(tile.firstQuery + vector * lanes);
+    UVec words = philox.words(base + query * keys + uint64_t(tile.firstKey + row), keys);
+    return IVec(words >> 8) < IVec{} + threshold ? Vec{} : broadcast(keep);
+  }
+};
+
+/// Takes consecutive pieces of a thread's scratch, each aligned to 64 bytes.
+struct ScratchTaker {
+  float *next;
+  MOE_INLINE float *take(int64_t floats) {
+    float *piece = next;
+    next += (floats + 15) / 16 * 16;
+    return piece;
+  }
+};
+
+} // namespace
+} // namespace moe::cpu
+
+#endif // MOEC_RUNTIME_CPU_KERNELS_ATTENTIONBLOCK_H

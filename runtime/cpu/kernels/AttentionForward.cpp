@@ -1,0 +1,191 @@
+//===- AttentionForward.cpp - Compiled once per instruction set
+//-----------------------------------------------------===//
+//
+// Part of the moec project, under the Apache License v2.0.
+//
+//===----------------------------------------------------------------------------------------------------------------===//
+
+#include "runtime/cpu/kernels/AttentionBlock.h"
+
+#include <math.h>
+
+namespace moe::cpu {
+namespace {
+
+/// Below every score that matters; finite, so that differences of hidden scores are numbers.
+constexpr float hidden = -1e30f;
+
+/// Working memory of one thread.
+struct ForwardScratch {
+  float *queries; ///< [D][queryBlock], times scale * log2(e)
+  float *sums;    ///< [D][queryBlock], output before division by `total`
+  float *weights; ///< [keyBlock][queryBlock], scores, then softmax weights
+  float *largest; ///< [queryBlock], of the scores so far
+  float *total;   ///< [queryBlock], of exp2(score - largest)
+  float *rescale; ///< [queryBlock], what `sums` must be multiplied by
+
+  ForwardScratch(const AttentionShape &shape, float *scratch) {
+    ScratchTaker taker{scratch};
+    queries = taker.take(shape.headDim * queryBlock);
+    sums = taker.take(shape.headDim * queryBlock);
+    weights = taker.take(keyBlock * queryBlock);
+    largest = taker.take(queryBlock);
+    total = taker.take(queryBlock);
+    rescale = taker.take(queryBlock);
+  }
+};
+
+/// Rows of the tile in which `vector` is live: groups start at the same or a later vector as rows grow.
+MOE_INLINE int64_t liveRows(const Tile &tile, int64_t vector) {
+  if (!tile.partial)
+    return tile.keys;
+  int64_t end = 0;
+  while (end < tile.keys && tile.firstVector(end) <= vector)
+    end += groupRows;
+  return smaller(end, tile.keys);
+}
+
+/// The online softmax step of one vector of queries: scores become weights; statistics are brought up to date.
+template <bool partial, bool drop>
+MOE_INLINE void softmaxVector(const Tile &tile, const ForwardScratch &scratch, const Dropout &dropout, int64_t vector) {
+  float *weights = scratch.weights + vector * lanes;
+  int64_t rows = liveRows(tile, vector);
+  Vec before = load(scratch.largest + vector * lanes);
+  Vec largest[4] = {before, before, before, before};
+  auto look = [&](int64_t row, int chain) __attribute__((always_inline)) {
+    Vec score = load(weights + row * queryBlock);
+    if constexpr (partial) {
+      score = tile.visible(row, vector) ? score : broadcast(hidden);
+      store(weights + row * queryBlock, score);
+    }
+    largest[chain] = larger(score, largest[chain]);
+  };
+  int64_t row = 0;
+  for (; row + 4 <= rows; row += 4) {
+    look(row, 0);
+    look(row + 1, 1);
+    look(row + 2, 2);
+    look(row + 3, 3);
+  }
+  for (; row < rows; ++row)
+    look(row, 0);
+  Vec now = larger(larger(largest[0], largest[1]), larger(largest[2], largest[3]));
+  Vec total[2] = {};
+  auto weigh = [&](int64_t row, int chain) __attribute__((always_inline)) {
+    Vec weight = exp2(load(weights + row * queryBlock) - now);
+    if constexpr (partial)
+      weight = tile.visible(row, vector) ? weight : Vec{};
+    total[chain] += weight;
+    if constexpr (drop)
+      weight *= dropout.factor(tile, row, vector);
+    store(weights + row * queryBlock, weight);
+  };
+  for (row = 0; row + 2 <= rows; row += 2) {
+    weigh(row, 0);
+    weigh(row + 1, 1);
+  }
+  for (; row < rows; ++row)
+    weigh(row, 0);
+  Vec rescale = exp2(before - now);
+  store(scratch.largest + vector * lanes, now);
+  store(scratch.rescale + vector * lanes, rescale);
+  store(scratch.total + vector * lanes,
+        multiplyAdd(load(scratch.total + vector * lanes), rescale, total[0] + total[1]));
+}
+
+template <bool drop>
+void forwardTile(const AttentionShape &shape, const Tile &tile, const ForwardScratch &scratch, const Dropout &dropout,
+                 const float *keys, const float *values) {
+  const int64_t stride = shape.kvHeads * shape.headDim;
+  int64_t vector;
+  for (int64_t row = 0, rows; row < tile.keys; row += rows) {
+    rows = tile.run(row, vector);
+    multiply<Start::Zero>({.rows = rows,
+                           .vectors = tile.vectors - vector,
+                           .depth = shape.headDim,
+                           .a = keys + row * stride,
+                           .aRow = stride,
+                           .aDepth = 1,
+                           .b = scratch.queries + vector * lanes,
+                           .bStride = queryBlock,
+                           .c = scratch.weights + row * queryBlock + vector * lanes,
+                           .cStride = queryBlock});
+  }
+  for (vector = tile.firstVector(0); vector < tile.vectors; ++vector) {
+    if (tile.partial)
+      softmaxVector<true, drop>(tile, scratch, dropout, vector);
+    else
+      softmaxVector<false, drop>(tile, scratch, dropout, vector);
+  }
+  for (int64_t row = 0, rows; row < tile.keys; row += rows) {
+    rows = tile.run(row, vector);
+    Product product{.rows = shape.headDim,
+                    .vectors = tile.vectors - vector,
+                    .depth = rows,
+                    .a = values + row * stride,
+                    .aRow = 1,
+                    .aDepth = stride,
+                    .b = scratch.weights + row * queryBlock + vector * lanes,
+                    .bStride = queryBlock,
+                    .c = scratch.sums + vector * lanes,
+                    .cStride = queryBlock,
+                    .factor = scratch.rescale + vector * lanes};
+    if (row == 0) // all live vectors of the tile are in its first run
+      multiply<Start::Scale>(product);
+    else
+      multiply<Start::Add>(product);
+  }
+}
+
+template <bool drop>
+void forwardItem(const AttentionShape &shape, const AttentionForwardPointers &pointers, const AttentionDropout &dropped,
+                 const ForwardScratch &scratch, int64_t item) {
+  const int64_t T = shape.queries, D = shape.headDim;
+  const int64_t blocks = (T + queryBlock - 1) / queryBlock;
+  const int64_t firstQuery = item % blocks * queryBlock, head = item / blocks % shape.heads,
+                sequence = item / blocks / shape.heads;
+  const int64_t queries = smaller(queryBlock, T - firstQuery);
+  const int64_t kvHead = head / (shape.heads / shape.kvHeads);
+  const int64_t at = ((sequence * T + firstQuery) * shape.heads + head) * D; // in q and out
+  const int64_t kvAt = (sequence * shape.keys * shape.kvHeads + kvHead) * D, kvStride = shape.kvHeads * D;
+  const Dropout dropout(shape, dropped, sequence, head);
+
+  packTransposed(pointers.q + at, shape.heads * D, queries, D, shape.scale * log2e, scratch.queries);
+  __builtin_memset(scratch.sums, 0, sizeof(float) * size_t(D * queryBlock));
+  for (int64_t i = 0; i < queryBlock; ++i) {
+    scratch.largest[i] = hidden;
+    scratch.total[i] = 0.0f;
+  }
+  const int64_t end = keyEnd(shape, firstQuery, queries);
+  for (int64_t key = 0; key < end; key += keyBlock) {
+    Tile tile(shape, firstQuery, queries, key, end);
+    forwardTile<drop>(shape, tile, scratch, dropout, pointers.k + kvAt + key * kvStride,
+                      pointers.v + kvAt + key * kvStride);
+  }
+
+  float *lse = pointers.lse + (sequence * shape.heads + head) * T + firstQuery;
+  for (int64_t i = 0; i < queries; ++i) {
+    float total = scratch.total[i];
+    bool empty = total == 0.0f; // sees no key: a visible one contributes at least 2^-126
+    lse[i] =
+        empty ? -__builtin_inff() : float((double(scratch.largest[i]) + ::log2(double(total))) * 0.6931471805599453);
+    scratch.rescale[i] = empty ? 0.0f : 1.0f / total;
+  }
+  unpackTransposed(scratch.sums, scratch.rescale, queries, D, pointers.out + at, shape.heads * D);
+}
+
+} // namespace
+
+void MOE_ISA_NAME(attentionForward,
+                  MOE_ISA_SUFFIX)(const AttentionShape &shape, const AttentionForwardPointers &pointers,
+                                  const AttentionDropout &dropout, int64_t begin, int64_t end, float *scratch) {
+  ForwardScratch pieces(shape, scratch);
+  for (int64_t item = begin; item < end; ++item) {
+    if (dropout.threshold > 0)
+      forwardItem<true>(shape, pointers, dropout, pieces, item);
+    else
+      forwardItem<false>(shape, pointers, dropout, pieces, item);
+  }
+}
+
+} // namespace moe::cpu

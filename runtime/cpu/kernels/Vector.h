@@ -1,0 +1,155 @@
+//===- Vector.h - Float vectors of the instruction set that a file is compiled for
+//----------------------------------===//
+//
+// Part of the moec project, under the Apache License v2.0.
+//
+//===----------------------------------------------------------------------------------------------------------------===//
+//
+// For files that are compiled once per ISA. Everything here and in such files has internal linkage: an inline function
+// with external linkage would be emitted by several of them, and the linker might keep the one that the processor lacks
+// the instructions for. For the same reason they use no templates or inline functions of the standard library.
+//
+//===----------------------------------------------------------------------------------------------------------------===//
+
+#ifndef MOEC_RUNTIME_CPU_KERNELS_VECTOR_H
+#define MOEC_RUNTIME_CPU_KERNELS_VECTOR_H
+
+#include "runtime/cpu/kernels/Philox.h"
+
+#include <cstdint>
+
+#define MOE_INLINE [[gnu::always_inline]] inline
+
+namespace moe::cpu {
+namespace {
+
+#if defined(__AVX512F__)
+constexpr int lanes = 16;
+#elif defined(__AVX2__)
+constexpr int lanes = 8;
+#else
+constexpr int lanes = 4;
+#endif
+
+using Vec = float __attribute__((vector_size(4 * lanes)));
+using IVec = int32_t __attribute__((vector_size(4 * lanes)));
+using UVec = uint32_t __attribute__((vector_size(4 * lanes)));
+using WideVec = uint64_t __attribute__((vector_size(4 * lanes))); ///< half as many elements
+using HalfUVec = uint32_t __attribute__((vector_size(2 * lanes)));
+using Vec4 = float __attribute__((vector_size(16)));
+
+MOE_INLINE Vec load(const float *from) {
+  Vec result;
+  __builtin_memcpy(&result, from, sizeof result);
+  return result;
+}
+MOE_INLINE void store(float *to, Vec value) {
+  __builtin_memcpy(to, &value, sizeof value);
+}
+MOE_INLINE Vec4 load4(const float *from) {
+  Vec4 result;
+  __builtin_memcpy(&result, from, sizeof result);
+  return result;
+}
+MOE_INLINE void store4(float *to, Vec4 value) {
+  __builtin_memcpy(to, &value, sizeof value);
+}
+
+MOE_INLINE Vec broadcast(float value) {
+  return Vec{} + value;
+}
+
+/// a * b + c, fused where the ISA has the instruction.
+MOE_INLINE Vec multiplyAdd(Vec a, Vec b, Vec c) {
+#if defined(__FMA__)
+  return __builtin_elementwise_fma(a, b, c);
+#else
+  return a * b + c;
+#endif
+}
+
+/// The larger; `b` if either is NaN (one instruction on x86).
+MOE_INLINE Vec larger(Vec a, Vec b) {
+  return a > b ? a : b;
+}
+
+/// 0, 1, 2, ...
+MOE_INLINE IVec laneNumbers() {
+  IVec result;
+  for (int lane = 0; lane < lanes; ++lane)
+    result[lane] = lane;
+  return result;
+}
+
+MOE_INLINE WideVec wideLaneNumbers() {
+  WideVec result;
+  for (int lane = 0; lane < lanes / 2; ++lane)
+    result[lane] = uint64_t(lane);
+  return result;
+}
+
+/// 2^x to 1.5e-7 relative for x in [-126, 127]; smaller x count as -126; NaN stays NaN. 2^f on [-1/2, 1/2] is a
+/// polynomial of degree 6 (minimax of the relative error with constant term 1).
+MOE_INLINE Vec exp2(Vec x) {
+  constexpr float magic = 0x1.8p23f; // adding it rounds to an integer, which lies in the low bits
+  x = larger(broadcast(-126.0f), x);
+  Vec shifted = x + magic;
+  Vec f = x - (shifted - magic);
+  Vec y = broadcast(0x1.41fbbcp-13f);
+  y = multiplyAdd(y, f, broadcast(0x1.5f3e52p-10f));
+  y = multiplyAdd(y, f, broadcast(0x1.3b2d4cp-7f));
+  y = multiplyAdd(y, f, broadcast(0x1.c6aee8p-5f));
+  y = multiplyAdd(y, f, broadcast(0x1.ebfbdcp-3f));
+  y = multiplyAdd(y, f, broadcast(0x1.62e43p-1f));
+  y = multiplyAdd(y, f, broadcast(1.0f));
+  // A product, not an addition to the exponent bits, which could turn NaN into a number.
+  return y * Vec((UVec(shifted) << 23) + 0x3F800000u);
+}
+
+/// Word 0 of Philox.h for the elements first, first + stride, ..., one per lane. The 32-bit words of the counter lie in
+/// 64-bit lanes; their upper halves are garbage that the widening multiplication ignores.
+struct PhiloxLanes {
+  uint32_t key[2];
+  uint64_t update;
+
+  MOE_INLINE WideVec half(WideVec index) const {
+    WideVec c0 = index, c1 = index >> 32, c2 = WideVec{} + (update & 0xFFFFFFFF), c3 = {};
+    uint32_t k0 = key[0], k1 = key[1];
+    for (int round = 0; round < philox::rounds; ++round) {
+      WideVec product0 = (c0 & 0xFFFFFFFF) * uint64_t{philox::multiplier0};
+      WideVec product1 = (c2 & 0xFFFFFFFF) * uint64_t{philox::multiplier1};
+      c0 = (product1 >> 32) ^ c1 ^ uint64_t{k0};
+      c1 = product1;
+      c2 = (product0 >> 32) ^ c3 ^ uint64_t{k1};
+      c3 = product0;
+      k0 += philox::weyl0;
+      k1 += philox::weyl1;
+    }
+    return c0;
+  }
+
+  MOE_INLINE UVec words(uint64_t first, uint64_t stride) const {
+    WideVec low = wideLaneNumbers() * stride + first, high = low + stride * uint64_t{lanes / 2};
+    HalfUVec halves[2] = {__builtin_convertvector(half(low), HalfUVec), __builtin_convertvector(half(high), HalfUVec)};
+    UVec result;
+    __builtin_memcpy(&result, halves, sizeof result);
+    return result;
+  }
+};
+
+/// Transposes a 4 x 4 block held in four vectors.
+MOE_INLINE void transpose4(Vec4 (&rows)[4]) {
+  Vec4 a = __builtin_shufflevector(rows[0], rows[1], 0, 4, 1, 5);
+  Vec4 b = __builtin_shufflevector(rows[0], rows[1], 2, 6, 3, 7);
+  Vec4 c = __builtin_shufflevector(rows[2], rows[3], 0, 4, 1, 5);
+  Vec4 d = __builtin_shufflevector(rows[2], rows[3], 2, 6, 3, 7);
+  rows[0] = __builtin_shufflevector(a, c, 0, 1, 4, 5);
+  rows[1] = __builtin_shufflevector(a, c, 2, 3, 6, 7);
+  rows[2] = __builtin_shufflevector(b, d, 0, 1, 4, 5);
+  rows[3] = __builtin_shufflevector(b, d, 2, 3, 6, 7);
+}
+
+} // namespace
+} // namespace moe::cpu
+
+#endif // MOEC_RUNTIME_CPU_KERNELS_VECTOR_H
