@@ -215,7 +215,7 @@ Status GemmPrimitive::run() const {
   dnnl_status_t status = dnnl_primitive_execute(h.primitive.get(), stream().get(), static_cast<int>(h.arguments.size()),
                                                 h.arguments.data());
   if (status != dnnl_success)
-    return error("a matrix product failed", h.shape, dnnl_status2str(status), {}, ExitCode::Internal);
+    return error("a matrix product failed", h.shape, "status " + std::to_string(status), {}, ExitCode::Internal);
   return {};
 }
 
