@@ -42,7 +42,9 @@ Cost elementwiseCost(mlir::Operation *op);
 double bytesMoved(mlir::Operation *op);
 
 /// The tensor type of a value of this dialect.
-inline mlir::RankedTensorType typeOf(mlir::Value value) { return llvm::cast<mlir::RankedTensorType>(value.getType()); }
+inline mlir::RankedTensorType typeOf(mlir::Value value) {
+  return llvm::cast<mlir::RankedTensorType>(value.getType());
+}
 
 /// Bytes of one element in memory; booleans take one byte.
 unsigned elementBytes(mlir::Type elementType);

@@ -5,8 +5,8 @@
 //===----------------------------------------------------------------------------------------------------------------===//
 
 //
-// The oracle of the project: every operation states its semantics once more, in plain loops over float64 values, with no
-// code shared with differentiation, fusion or code generation.
+// The oracle of the project: every operation states its semantics once more, in plain loops over float64 values, with
+// no code shared with differentiation, fusion or code generation.
 //
 //===----------------------------------------------------------------------------------------------------------------===//
 
@@ -34,6 +34,10 @@ struct HostTensor {
   HostTensor() = default;
   /// Zeros of the shape and element class of `type`.
   explicit HostTensor(mlir::RankedTensorType type);
+  /// A float tensor with the given values; their number must fit the shape.
+  HostTensor(llvm::ArrayRef<int64_t> shape, std::vector<double> values);
+  /// An integer tensor with the given values; their number must fit the shape.
+  static HostTensor ofInts(llvm::ArrayRef<int64_t> shape, std::vector<int64_t> values);
   int64_t size() const;
   /// Element as a double, whatever the class.
   double at(int64_t i) const { return isFloat ? floats[i] : static_cast<double>(ints[i]); }
@@ -47,8 +51,12 @@ struct InterpreterOptions {
 /// Values of the state tensors; bucketed states are views of their bucket's storage.
 class InterpreterState {
 public:
+  /// Numbers and dense data of `initial` are set; what is drawn or lies in a file starts as zeros. The names of buckets
+  /// that the module does not define are left out.
   explicit InterpreterState(mlir::ModuleOp module);
+  /// `name` must be contained.
   HostTensor read(llvm::StringRef name) const;
+  /// `name` must be contained, and `value` of its shape.
   void write(llvm::StringRef name, const HostTensor &value);
   bool contains(llvm::StringRef name) const { return entries.count(name.str()); }
 
@@ -68,6 +76,8 @@ public:
   InterpreterContext(InterpreterState &state, const InterpreterOptions &options) : state(state), options(options) {}
   InterpreterState &state;
   InterpreterOptions options;
+  /// Functions that are being run, outermost first; a call to one of them would never end.
+  std::vector<mlir::Operation *> activeFunctions;
 };
 
 /// Runs function `name` of `module` on `inputs` (one per argument). Fails with a diagnostic at the operation at fault.
@@ -79,11 +89,14 @@ mlir::FailureOr<std::vector<HostTensor>> interpret(mlir::ModuleOp module, llvm::
 mlir::FailureOr<std::vector<HostTensor>> interpretBlock(mlir::Block &block, llvm::ArrayRef<HostTensor> arguments,
                                                         InterpreterContext &context);
 
-/// Converts an elements attribute.
-HostTensor toHostTensor(mlir::ElementsAttr attr);
+/// Converts an elements attribute (dense, splat or resource); failure if its storage is of another kind.
+mlir::FailureOr<HostTensor> toHostTensor(mlir::ElementsAttr attr);
 
-/// Rounds `value` to the nearest value of a float type (bf16, f16, f32, f64).
+/// Rounds `value` to the nearest value of a float type (bf16, f16, f32, f64), ties to even, overflow to infinity.
 double roundToType(double value, mlir::Type type);
+
+/// Wraps `value` to the width of an integer type; a boolean becomes 0 or 1.
+int64_t wrapToType(int64_t value, mlir::Type type);
 
 } // namespace moe::ir
 

@@ -1,0 +1,255 @@
+//===- InferModel.cpp - Result types of transformer, routing and state operations -------------------------------===//
+//
+// Part of the moec project, under the Apache License v2.0.
+//
+//===----------------------------------------------------------------------------------------------------------------===//
+
+#include "ir/Infer.h"
+#include "ir/TensorBuilder.h"
+#include "mlir/IR/SymbolTable.h"
+
+using namespace mlir;
+
+namespace moe::ir {
+
+#define MOE_INFER(OP)                                                                                                  \
+  LogicalResult OP::inferReturnTypes(MLIRContext *context, std::optional<Location> loc, Adaptor adaptor,               \
+                                     SmallVectorImpl<Type> &results)
+
+MOE_INFER(LayerNormOp) {
+  RankedTensorType type = typeOf(adaptor.getInput());
+  if (type.getRank() == 0)
+    return emitOptionalError(loc, "layer_norm needs a dimension to normalise");
+  for (Value parameter : {adaptor.getScale(), adaptor.getBias()})
+    if (typeOf(parameter).getShape() != type.getShape().take_back())
+      return emitOptionalError(loc, "layer_norm of ", type, " needs scale and bias of size ", type.getShape().back());
+  if (failed(commonLayout(loc, {type, adaptor.getScale().getType(), adaptor.getBias().getType()})))
+    return failure();
+  RankedTensorType rows = withShape(type, type.getShape().drop_back());
+  results.assign({type, rows, rows});
+  return success();
+}
+
+MOE_INFER(SoftmaxCrossEntropyOp) {
+  RankedTensorType logits = typeOf(adaptor.getLogits()), labels = typeOf(adaptor.getLabels());
+  if (logits.getRank() == 0 || labels.getShape() != logits.getShape().drop_back())
+    return emitOptionalError(loc, "softmax_cross_entropy of logits ", logits, " needs labels of shape [",
+                             logits.getShape().drop_back(), "], got ", labels);
+  if (failed(commonLayout(loc, {logits, labels})))
+    return failure();
+  RankedTensorType rows = withShape(logits, logits.getShape().drop_back());
+  results.assign({rows, rows});
+  return success();
+}
+
+//===----------------------------------------------------------------------------------------------------------------===//
+// Attention
+//===----------------------------------------------------------------------------------------------------------------===//
+
+/// Checks q [B,T,H,D], k and v [B,S,Hkv,D].
+static LogicalResult verifyAttention(std::optional<Location> loc, Value query, Value key, Value value, Value rng,
+                                     const APFloat &rate) {
+  RankedTensorType q = typeOf(query), k = typeOf(key), v = typeOf(value);
+  if (q.getRank() != 4 || k.getRank() != 4 || k != v)
+    return emitOptionalError(loc, "attention needs query [B,T,H,D] and key, value [B,S,Hkv,D] of one type, got ", q,
+                             ", ", k, ", ", v);
+  if (q.getDimSize(0) != k.getDimSize(0) || q.getDimSize(3) != k.getDimSize(3) ||
+      q.getElementType() != k.getElementType())
+    return emitOptionalError(loc, "attention query ", q, " does not fit key ", k);
+  if (k.getDimSize(2) == 0 || q.getDimSize(2) % k.getDimSize(2) != 0)
+    return emitOptionalError(loc, "attention has ", q.getDimSize(2), " query heads, no multiple of ", k.getDimSize(2),
+                             " key heads");
+  double dropout = rate.convertToDouble();
+  if (!(dropout >= 0.0 && dropout < 1.0))
+    return emitOptionalError(loc, "attention dropout rate ", dropout, " is outside [0, 1)");
+  if (dropout > 0.0 && !rng)
+    return emitOptionalError(loc, "attention with dropout needs rng");
+  if (rng && failed(verifyRng(loc, rng)))
+    return failure();
+  return commonLayout(loc, {q, k, v});
+}
+
+static RankedTensorType lseType(RankedTensorType query) {
+  return withShape(query, {query.getDimSize(0), query.getDimSize(2), query.getDimSize(1)});
+}
+
+MOE_INFER(AttentionOp) {
+  if (failed(verifyAttention(loc, adaptor.getQuery(), adaptor.getKey(), adaptor.getValue(), adaptor.getRng(),
+                             adaptor.getRate())))
+    return failure();
+  RankedTensorType q = typeOf(adaptor.getQuery());
+  results.assign({q, lseType(q)});
+  return success();
+}
+
+MOE_INFER(AttentionBackwardOp) {
+  if (failed(verifyAttention(loc, adaptor.getQuery(), adaptor.getKey(), adaptor.getValue(), adaptor.getRng(),
+                             adaptor.getRate())))
+    return failure();
+  RankedTensorType q = typeOf(adaptor.getQuery()), k = typeOf(adaptor.getKey());
+  if (adaptor.getResult().getType() != q || adaptor.getResultGrad().getType() != q ||
+      adaptor.getLse().getType() != lseType(q))
+    return emitOptionalError(loc, "attention_backward needs result and result_grad like the query ", q,
+                             " and lse of type ", lseType(q));
+  results.assign({q, k, k});
+  return success();
+}
+
+/// Multiply-adds of `products` matrix products over all visible (query, key) pairs.
+static Cost attentionCost(Operation *op, Value query, Value key, bool causal, double products) {
+  RankedTensorType q = typeOf(query);
+  double pairs = static_cast<double>(q.getDimSize(1)) * static_cast<double>(typeOf(key).getDimSize(1));
+  double scale = causal ? 0.5 : 1.0;
+  double perPair = static_cast<double>(q.getDimSize(0) * q.getDimSize(2) * q.getDimSize(3));
+  return {2.0 * products * pairs * perPair * scale, bytesMoved(op)};
+}
+
+Cost AttentionOp::getCost() {
+  return attentionCost(*this, getQuery(), getKey(), getCausal(), 2);
+}
+Cost AttentionBackwardOp::getCost() {
+  return attentionCost(*this, getQuery(), getKey(), getCausal(), 5);
+}
+
+//===----------------------------------------------------------------------------------------------------------------===//
+// Routing
+//===----------------------------------------------------------------------------------------------------------------===//
+
+MOE_INFER(RouteOp) {
+  RankedTensorType logits = typeOf(adaptor.getLogits());
+  if (logits.getRank() != 3)
+    return emitOptionalError(loc, "route needs logits [groups, tokens, experts], got ", logits);
+  int64_t g = logits.getDimSize(0), s = logits.getDimSize(1), e = logits.getDimSize(2);
+  int64_t k = adaptor.getTopK(), c = adaptor.getCapacity();
+  if (k != 1 && k != 2)
+    return emitOptionalError(loc, "route chooses 1 or 2 experts per token, not ", k);
+  if (c < 1 || e < 1)
+    return emitOptionalError(loc, "route needs experts and a capacity of at least 1, got ", e, " and ", c);
+  if (Value mask = adaptor.getMask(); mask && typeOf(mask).getShape() != ArrayRef<int64_t>({g, s}))
+    return emitOptionalError(loc, "route mask must be [groups, tokens], got ", typeOf(mask));
+  SecondExpertPolicy policy = adaptor.getPolicy();
+  bool needsNoise = k == 2 && policy != SecondExpertPolicy::All;
+  if (needsNoise != static_cast<bool>(adaptor.getNoise()))
+    return emitOptionalError(loc, "route takes noise exactly for the policies sampling and random");
+  if (Value noise = adaptor.getNoise()) {
+    SmallVector<int64_t> expected =
+        policy == SecondExpertPolicy::Sampling ? SmallVector<int64_t>{g, s, e} : SmallVector<int64_t>{g, s};
+    if (typeOf(noise).getShape() != ArrayRef<int64_t>(expected))
+      return emitOptionalError(loc, "route noise has type ", typeOf(noise), ", which does not fit its policy");
+  }
+  FailureOr<Attribute> layout = commonLayout(loc, logits);
+  if (failed(layout))
+    return failure();
+  Type i32 = IntegerType::get(context, 32), f32 = logits.getElementType();
+  auto tensor = [&](ArrayRef<int64_t> shape, Type element) { return RankedTensorType::get(shape, element, *layout); };
+  results.assign({tensor({g, s, k}, i32), tensor({g, s, k}, i32), tensor({g, s, k}, f32), tensor({e, g, c}, i32),
+                  tensor({g}, f32), logits, tensor({g, e}, f32), tensor({g, 9}, f32)});
+  return success();
+}
+
+MOE_INFER(RouteBackwardOp) {
+  RankedTensorType probs = typeOf(adaptor.getProbs()), weight = typeOf(adaptor.getWeightGrad());
+  if (probs.getRank() != 3 || weight.getRank() != 3 ||
+      probs.getShape().take_front(2) != weight.getShape().take_front(2))
+    return emitOptionalError(loc, "route_backward of probs ", probs, " and weight_grad ", weight);
+  for (Value index : {adaptor.getExpert(), adaptor.getSlot()})
+    if (typeOf(index).getShape() != weight.getShape())
+      return emitOptionalError(loc, "route_backward needs expert and slot of shape [", weight.getShape(), "]");
+  if (typeOf(adaptor.getAuxGrad()).getShape() != probs.getShape().take_front(1) ||
+      typeOf(adaptor.getFirstFraction()).getShape() != ArrayRef<int64_t>({probs.getDimSize(0), probs.getDimSize(2)}))
+    return emitOptionalError(loc, "route_backward needs aux_grad [G] and first_fraction [G,E]");
+  results.push_back(probs);
+  return success();
+}
+
+/// Checks expert, slot [G,S,K], token [E,G,C], weight [G,S,K] and rows [E,G,C,M] or input [G,S,M] against each other.
+static LogicalResult verifyRouted(std::optional<Location> loc, Value expert, Value slot, Value token, Value weight) {
+  RankedTensorType e = typeOf(expert), t = typeOf(token);
+  if (e.getRank() != 3 || typeOf(slot).getShape() != e.getShape() || t.getRank() != 3 ||
+      t.getDimSize(1) != e.getDimSize(0))
+    return emitOptionalError(loc, "routing indices must be expert, slot [G,S,K] and token [E,G,C], got ", e, ", ",
+                             typeOf(slot), ", ", t);
+  if (weight && typeOf(weight).getShape() != e.getShape())
+    return emitOptionalError(loc, "routing weight must be [G,S,K], got ", typeOf(weight));
+  return success();
+}
+
+MOE_INFER(DispatchOp) {
+  RankedTensorType x = typeOf(adaptor.getInput()), e = typeOf(adaptor.getExpert()), t = typeOf(adaptor.getToken());
+  if (failed(verifyRouted(loc, adaptor.getExpert(), adaptor.getSlot(), adaptor.getToken(), adaptor.getWeight())))
+    return failure();
+  if (x.getRank() != 3 || x.getShape().take_front(2) != e.getShape().take_front(2))
+    return emitOptionalError(loc, "dispatch needs tokens [G,S,M] for expert ", e, ", got ", x);
+  SmallVector<int64_t> shape(t.getShape());
+  shape.push_back(x.getDimSize(2));
+  return inferLike(loc, adaptor.getOperands().getTypes(), shape, x.getElementType(), results);
+}
+
+MOE_INFER(CombineOp) {
+  RankedTensorType rows = typeOf(adaptor.getRows()), e = typeOf(adaptor.getExpert()), t = typeOf(adaptor.getToken());
+  if (failed(verifyRouted(loc, adaptor.getExpert(), adaptor.getSlot(), adaptor.getToken(), adaptor.getWeight())))
+    return failure();
+  if (rows.getRank() != 4 || rows.getShape().take_front(3) != t.getShape())
+    return emitOptionalError(loc, "combine needs rows [E,G,C,M] for token ", t, ", got ", rows);
+  return inferLike(loc, adaptor.getOperands().getTypes(), {e.getDimSize(0), e.getDimSize(1), rows.getDimSize(3)},
+                   rows.getElementType(), results);
+}
+
+MOE_INFER(RoutedDotOp) {
+  RankedTensorType x = typeOf(adaptor.getInput()), rows = typeOf(adaptor.getRows()), e = typeOf(adaptor.getExpert());
+  if (x.getRank() != 3 || rows.getRank() != 4 || e.getRank() != 3 ||
+      typeOf(adaptor.getSlot()).getShape() != e.getShape() ||
+      x.getShape().take_front(2) != e.getShape().take_front(2) || x.getDimSize(2) != rows.getDimSize(3) ||
+      rows.getDimSize(1) != x.getDimSize(0))
+    return emitOptionalError(loc, "routed_dot of ", x, " with ", rows, " by ", e);
+  return inferLike(loc, adaptor.getOperands().getTypes(), e.getShape(), x.getElementType(), results);
+}
+
+//===----------------------------------------------------------------------------------------------------------------===//
+// State and regions
+//===----------------------------------------------------------------------------------------------------------------===//
+
+LogicalResult StateOp::verify() {
+  if (getBucket().has_value() != getOffset().has_value())
+    return emitOpError() << "needs both bucket and offset, or neither";
+  if (getOffset() && static_cast<int64_t>(*getOffset()) < 0)
+    return emitOpError() << "has a negative offset";
+  return success();
+}
+
+static LogicalResult verifyStateUse(Operation *op, FlatSymbolRefAttr name, Type type, SymbolTableCollection &symbols) {
+  auto state = symbols.lookupNearestSymbolFrom<StateOp>(op, name);
+  if (!state)
+    return op->emitOpError() << "refers to " << name << ", which is no moe.state";
+  if (state.getType() != type)
+    return op->emitOpError() << "uses " << name << " as " << type << ", but it is " << state.getType();
+  return success();
+}
+
+LogicalResult ReadOp::verifySymbolUses(SymbolTableCollection &symbols) {
+  return verifyStateUse(*this, getStateAttr(), getType(), symbols);
+}
+
+LogicalResult WriteOp::verifySymbolUses(SymbolTableCollection &symbols) {
+  return verifyStateUse(*this, getStateAttr(), getValue().getType(), symbols);
+}
+
+LogicalResult FusedOp::verify() {
+  Block &block = getBody().front();
+  if (block.getArgumentTypes() != getInputs().getTypes())
+    return emitOpError() << "has body arguments that differ from its inputs";
+  auto yield = block.mightHaveTerminator() ? dyn_cast<YieldOp>(block.getTerminator()) : YieldOp();
+  if (!yield || yield.getValues().getTypes() != getOutputs().getTypes())
+    return emitOpError() << "must yield values of the types of its outputs";
+  return success();
+}
+
+Cost FusedOp::getCost() {
+  Cost cost;
+  for (Operation &op : getBody().front().without_terminator())
+    cost.flops += cast<MoeOpInterface>(op).getCost().flops;
+  cost.bytes = bytesMoved(*this);
+  return cost;
+}
+
+} // namespace moe::ir
