@@ -1,0 +1,179 @@
+//===- Transformer.cpp - Reference semantics of coarse transformer operations -----------------------------------===//
+//
+// Part of the moec project, under the Apache License v2.0.
+//
+//===--------------------------------------------------------------------------------------------------------------===//
+
+#include "ir/Ops.h"
+#include "ir/reference/Interpreter.h"
+#include "ir/reference/Philox.h"
+#include <algorithm>
+#include <cmath>
+#include <limits>
+
+using namespace mlir;
+using namespace moe::ir;
+
+using Operands = ArrayRef<const HostTensor *>;
+using Results = MutableArrayRef<HostTensor>;
+
+/// ln sum_i e^row[i] without overflow.
+static double logSumExp(ArrayRef<double> row) {
+  double largest = *std::max_element(row.begin(), row.end());
+  double sum = 0;
+  for (double x : row)
+    sum += std::exp(x - largest);
+  return largest + std::log(sum);
+}
+
+LogicalResult SoftmaxOp::interpret(InterpreterContext &, Operands operands, Results results) {
+  const HostTensor &input = *operands[0];
+  int64_t width = input.shape.back();
+  for (int64_t start = 0; start < input.size(); start += width) {
+    ArrayRef<double> row = ArrayRef<double>(input.floats).slice(start, width);
+    double largest = *std::max_element(row.begin(), row.end());
+    double sum = 0;
+    for (double x : row)
+      sum += std::exp(x - largest);
+    for (int64_t i = 0; i < width; ++i)
+      results[0].floats[start + i] = std::exp(row[i] - largest) / sum;
+  }
+  return success();
+}
+
+LogicalResult LayerNormOp::interpret(InterpreterContext &, Operands operands, Results results) {
+  const HostTensor &input = *operands[0], &scale = *operands[1], &bias = *operands[2];
+  double epsilon = getEpsilon().convertToDouble();
+  int64_t width = input.shape.back();
+  for (int64_t r = 0; r < input.size() / width; ++r) {
+    ArrayRef<double> row = ArrayRef<double>(input.floats).slice(r * width, width);
+    double mean = 0, variance = 0;
+    for (double x : row)
+      mean += x / width;
+    for (double x : row)
+      variance += (x - mean) * (x - mean) / width;
+    double rstd = 1 / std::sqrt(variance + epsilon);
+    for (int64_t i = 0; i < width; ++i)
+      results[0].floats[r * width + i] = (row[i] - mean) * rstd * scale.floats[i] + bias.floats[i];
+    results[1].floats[r] = mean;
+    results[2].floats[r] = rstd;
+  }
+  return success();
+}
+
+LogicalResult SoftmaxCrossEntropyOp::interpret(InterpreterContext &, Operands operands, Results results) {
+  const HostTensor &logits = *operands[0], &labels = *operands[1];
+  int64_t width = logits.shape.back();
+  int64_t ignored = static_cast<int64_t>(getIgnoreIndex());
+  for (int64_t r = 0; r < labels.size(); ++r) {
+    ArrayRef<double> row = ArrayRef<double>(logits.floats).slice(r * width, width);
+    double lse = logSumExp(row);
+    int64_t label = labels.ints[r];
+    if (label != ignored && (label < 0 || label >= width))
+      return emitOpError() << "label " << label << " of row " << r << " is outside of the " << width << " classes";
+    results[0].floats[r] = label == ignored ? 0 : lse - row[label];
+    results[1].floats[r] = lse;
+  }
+  return success();
+}
+
+//===----------------------------------------------------------------------------------------------------------------===//
+// Attention
+//===----------------------------------------------------------------------------------------------------------------===//
+
+namespace {
+
+/// Sizes, attributes and index arithmetic that attention and its gradient share.
+struct Attention {
+  int64_t batch, queries, heads, width, keys, keyHeads;
+  double scale, rate;
+  bool causal;
+  uint64_t seed, site;
+  const HostTensor *rng = nullptr;
+
+  template <typename Op>
+  Attention(Op op, const HostTensor &query, const HostTensor &key)
+      : batch(query.shape[0]), queries(query.shape[1]), heads(query.shape[2]), width(query.shape[3]),
+        keys(key.shape[1]), keyHeads(key.shape[2]), scale(op.getScale().convertToDouble()),
+        rate(op.getRate().convertToDouble()), causal(op.getCausal()), seed(op.getSeed()), site(op.getSite()) {}
+
+  int64_t queryAt(int64_t b, int64_t t, int64_t h) const { return ((b * queries + t) * heads + h) * width; }
+  int64_t keyAt(int64_t b, int64_t s, int64_t h) const {
+    return ((b * keys + s) * keyHeads + h / (heads / keyHeads)) * width;
+  }
+  int64_t lseAt(int64_t b, int64_t t, int64_t h) const { return (b * heads + h) * queries + t; }
+  bool sees(int64_t t, int64_t s) const { return !causal || s <= t + keys - queries; }
+
+  /// What dropout multiplies the softmax weight by.
+  double kept(int64_t b, int64_t t, int64_t h, int64_t s) const {
+    if (!rng || rate == 0)
+      return 1;
+    int64_t index = ((b * heads + h) * queries + t) * keys + s;
+    double uniform = uniformNumber(seed, site, rng->ints[0], rng->ints[1], batch * heads * queries * keys, index);
+    return uniform < rate ? 0 : 1 / (1 - rate);
+  }
+
+  double score(const HostTensor &query, const HostTensor &key, int64_t b, int64_t t, int64_t h, int64_t s) const {
+    double sum = 0;
+    for (int64_t d = 0; d < width; ++d)
+      sum += query.floats[queryAt(b, t, h) + d] * key.floats[keyAt(b, s, h) + d];
+    return scale * sum;
+  }
+
+  template <typename Function> void forEachRow(Function function) const {
+    for (int64_t b = 0; b < batch; ++b)
+      for (int64_t t = 0; t < queries; ++t)
+        for (int64_t h = 0; h < heads; ++h)
+          function(b, t, h);
+  }
+};
+
+} // namespace
+
+LogicalResult AttentionOp::interpret(InterpreterContext &, Operands operands, Results results) {
+  const HostTensor &query = *operands[0], &key = *operands[1], &value = *operands[2];
+  Attention shape(*this, query, key);
+  shape.rng = getRng() ? operands[3] : nullptr;
+  shape.forEachRow([&](int64_t b, int64_t t, int64_t h) {
+    std::vector<double> scores;
+    for (int64_t s = 0; s < shape.keys && shape.sees(t, s); ++s)
+      scores.push_back(shape.score(query, key, b, t, h, s));
+    double lse = scores.empty() ? -std::numeric_limits<double>::infinity() : logSumExp(scores);
+    results[1].floats[shape.lseAt(b, t, h)] = lse;
+    for (int64_t s = 0; s < static_cast<int64_t>(scores.size()); ++s) {
+      double weight = std::exp(scores[s] - lse) * shape.kept(b, t, h, s);
+      for (int64_t d = 0; d < shape.width; ++d)
+        results[0].floats[shape.queryAt(b, t, h) + d] += weight * value.floats[shape.keyAt(b, s, h) + d];
+    }
+  });
+  return success();
+}
+
+LogicalResult AttentionBackwardOp::interpret(InterpreterContext &, Operands operands, Results results) {
+  const HostTensor &resultGrad = *operands[0], &query = *operands[1], &key = *operands[2], &value = *operands[3];
+  const HostTensor &result = *operands[4], &lse = *operands[5];
+  Attention shape(*this, query, key);
+  shape.rng = getRng() ? operands[6] : nullptr;
+  shape.forEachRow([&](int64_t b, int64_t t, int64_t h) {
+    int64_t at = shape.queryAt(b, t, h);
+    double inner = 0; // sum_s weight[s] * its gradient
+    for (int64_t d = 0; d < shape.width; ++d)
+      inner += resultGrad.floats[at + d] * result.floats[at + d];
+    for (int64_t s = 0; s < shape.keys && shape.sees(t, s); ++s) {
+      int64_t keyAt = shape.keyAt(b, s, h);
+      double probability = std::exp(shape.score(query, key, b, t, h, s) - lse.floats[shape.lseAt(b, t, h)]);
+      double kept = shape.kept(b, t, h, s);
+      double weightGrad = 0;
+      for (int64_t d = 0; d < shape.width; ++d) {
+        weightGrad += resultGrad.floats[at + d] * value.floats[keyAt + d];
+        results[2].floats[keyAt + d] += probability * kept * resultGrad.floats[at + d];
+      }
+      double scoreGrad = shape.scale * probability * (weightGrad * kept - inner);
+      for (int64_t d = 0; d < shape.width; ++d) {
+        results[0].floats[at + d] += scoreGrad * key.floats[keyAt + d];
+        results[1].floats[keyAt + d] += scoreGrad * query.floats[at + d];
+      }
+    }
+  });
+  return success();
+}
