@@ -1,0 +1,88 @@
+//===- Evaluator.cpp - The loss on held-out text -----------------------------------------------------------------===//
+//
+// Part of the moec project, under the Apache License v2.0.
+//
+//===----------------------------------------------------------------------------------------------------------------===//
+
+#include "tools/moerun/Evaluator.h"
+
+#include <cmath>
+#include <numbers>
+#include <vector>
+
+namespace moe {
+
+Expected<Evaluator> Evaluator::create(Session &session, const TokenBatch &batch) {
+  auto program = requireProgram(session, "eval");
+  if (!program)
+    return tl::unexpected(program.error());
+  Evaluator result(session, batch, *program);
+  for (const char *name : {"eval_loss_sum", "eval_ntokens"})
+    if (!result.metrics.has(name))
+      return error("the plan's program 'eval' has no metric " + std::string(name), {}, {}, "compile the model again");
+  return result;
+}
+
+Expected<LogRecord> Evaluator::run(const Windows &windows, const std::string &prefix, Watchdog &watchdog,
+                                   int64_t update) {
+  const plan::Training &training = session.plan().training();
+  const bool canPad = training.pad_id() >= 0 && training.pad_id() < training.vocabulary();
+  const int64_t rows = batch.rows();
+  const int64_t batches = canPad ? (windows.count() + rows - 1) / rows : windows.count() / rows;
+  if (batches == 0)
+    return error("the data does not fill one batch", windows.tokens().path().string(),
+                 std::to_string(windows.count()) + " samples, a batch takes " + std::to_string(rows));
+  std::vector<int64_t> tokens(size_t(windows.length()) + 1);
+  std::vector<double> sums(metrics.entries().size(), 0.0);
+  for (int64_t first = 0; first < batches * rows; first += rows) {
+    for (int64_t row = 0; row < rows; ++row) {
+      if (first + row >= windows.count()) {
+        batch.pad(0, row, training.pad_id());
+        continue;
+      }
+      if (Status status = windows.read(first + row, tokens); !status)
+        return tl::unexpected(status.error());
+      batch.write(0, row, tokens);
+    }
+    // Cleared and added up here after each batch: running sums in float32 would lose digits over a large data set.
+    metrics.clear();
+    watchdog.beat("program eval", update);
+    if (Status status = session.run(program); !status)
+      return tl::unexpected(status.error());
+    for (size_t i = 0; i < sums.size(); ++i)
+      sums[i] += session.metric(metrics.entries()[i].index);
+  }
+
+  double lossSum = 0, counted = 0;
+  for (size_t i = 0; i < sums.size(); ++i) {
+    if (metrics.entries()[i].name == "eval_loss_sum")
+      lossSum = sums[i];
+    if (metrics.entries()[i].name == "eval_ntokens")
+      counted = sums[i];
+  }
+  if (!(counted > 0))
+    return error("no label of the data counts", windows.tokens().path().string(), "all of them are padding");
+  const double loss = lossSum / counted;
+  LogRecord record;
+  record[prefix + "loss"] = loss;
+  record[prefix + "ppl"] = std::exp(loss);
+  if (windows.tokens().isBytes())
+    record[prefix + "bits_per_byte"] = loss / std::numbers::ln2;
+  record[prefix + "ntokens"] = static_cast<int64_t>(counted);
+  for (size_t i = 0; i < sums.size(); ++i) {
+    std::string_view name = metrics.entries()[i].name;
+    if (name == "eval_loss_sum" || name == "eval_ntokens")
+      continue;
+    if (name.starts_with("eval_"))
+      name.remove_prefix(5);
+    if (name.ends_with("_sum"))
+      record[prefix + std::string(name.substr(0, name.size() - 4))] = sums[i] / counted;
+    else
+      record[prefix + std::string(name)] = sums[i] / double(batches);
+  }
+  if (int64_t left = windows.count() - batches * rows; left > 0)
+    record[prefix + "samples_left_out"] = left;
+  return record;
+}
+
+} // namespace moe

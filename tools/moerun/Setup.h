@@ -1,0 +1,63 @@
+//===- Setup.h - What all commands have in common ----------------------------------------------------------------===//
+//
+// Part of the moec project, under the Apache License v2.0.
+//
+//===----------------------------------------------------------------------------------------------------------------===//
+
+#ifndef MOEC_TOOLS_MOERUN_SETUP_H
+#define MOEC_TOOLS_MOERUN_SETUP_H
+
+#include "runtime/checkpoint/Checkpoint.h"
+#include "runtime/core/Session.h"
+#include "runtime/data/Windows.h"
+#include "runtime/log/TrainLog.h"
+#include "tools/moerun/CommandLine.h"
+
+#include <memory>
+#include <optional>
+
+namespace moe {
+
+/// `flags` followed by those that every command takes.
+std::vector<Flag> withCommonFlags(std::vector<Flag> flags);
+
+/// Values of the common flags.
+struct CommonOptions {
+  std::string planPath;
+  bool poison = false;
+  int threads = 0; ///< 0 = as the plan says
+  double deadline = 0;
+  std::string weights, initState;
+  std::optional<uint64_t> seed;
+  TrainLog::Format format = TrainLog::Format::Automatic;
+};
+
+/// Errors of usage: --ranks other than 1, an unknown --log-format, numbers out of range.
+Expected<CommonOptions> readCommonOptions(const Arguments &arguments);
+
+/// A session and the memory that the process held before it was prepared.
+struct OpenedSession {
+  std::unique_ptr<Session> session;
+  int64_t residentBefore = 0;
+};
+Expected<OpenedSession> openSession(const CommonOptions &options, TrainLog &log);
+
+/// First values of the state, from the plan, the model's weights and --init-state.
+Status initialise(Session &session, const CommonOptions &options);
+
+/// Token stream for the plan's vocabulary.
+Expected<std::shared_ptr<const TokenFile>> openTokens(const plan::Plan &plan, const std::string &path);
+
+/// Tells how much memory the process has come to hold since before `Prepare`, beside what the plan promised.
+void reportMemory(const OpenedSession &opened, TrainLog &log);
+
+const Command &trainCommand();
+const Command &evalCommand();
+const Command &runCommand();
+Status runTrain(const Arguments &arguments);
+Status runEval(const Arguments &arguments);
+Status runRun(const Arguments &arguments);
+
+} // namespace moe
+
+#endif // MOEC_TOOLS_MOERUN_SETUP_H

@@ -1,0 +1,165 @@
+//===- TrainCommand.cpp - moerun train ---------------------------------------------------------------------------===//
+//
+// Part of the moec project, under the Apache License v2.0.
+//
+//===----------------------------------------------------------------------------------------------------------------===//
+
+#include "tools/moerun/Setup.h"
+#include "tools/moerun/Stop.h"
+#include "tools/moerun/TrainLoop.h"
+
+#include <cstring>
+
+namespace moe {
+
+const Command &trainCommand() {
+  static const Command command = {
+      "train",
+      "Trains a plan on text or token ids and saves checkpoints.",
+      "PLAN",
+      withCommonFlags({
+          {"data", "FILE", "text (bytes become tokens 4 to 259) or a .npy array of token ids", true},
+          {"max-update", "N", "updates after which training ends, those before a resume included", true},
+          {"save-dir", "DIR", "folder of the checkpoints, made if missing", true},
+          {"valid-split", "FRACTION", "hold out this last part of the data for validation; default: 0"},
+          {"valid", "FILE", "validation data in a file of its own"},
+          {"validate-interval-updates", "K", "validate after every K updates; default: only at the end"},
+          {"save-interval-updates", "K", "save after every K updates; default: only at the end"},
+          {"keep-last", "N", "keep only the newest N checkpoints; default: all"},
+          {"resume", "", "continue from the newest readable checkpoint in --save-dir, if there is one"},
+          {"reset-dataloader", "", "with --resume: start at the beginning of the data"},
+          {"log-interval", "K", "report every K updates; default: 10"},
+          {"verbose", "", "tell more: memory at the end"},
+      }),
+      "SIGINT and SIGTERM finish the running update, save and exit with 0; a second one exits at once. A checkpoint is "
+      "complete if its name ends in .safetensors. A resumed run continues bit for bit.",
+  };
+  return command;
+}
+
+static Expected<TrainOptions> readTrainOptions(const Arguments &arguments, const CommonOptions &common) {
+  TrainOptions options;
+  struct Number {
+    const char *flag;
+    int64_t *value;
+    int64_t fallback, least;
+  } numbers[] = {{"max-update", &options.maxUpdate, 0, 0},
+                 {"save-interval-updates", &options.saveInterval, 0, 0},
+                 {"keep-last", &options.keepLast, 0, 1},
+                 {"log-interval", &options.logInterval, 10, 1},
+                 {"validate-interval-updates", &options.validateInterval, 0, 0}};
+  for (const Number &number : numbers) {
+    auto value = arguments.integer(number.flag, number.fallback, number.least);
+    if (!value)
+      return tl::unexpected(value.error());
+    *number.value = *value;
+  }
+  if (arguments.has("valid") && arguments.has("valid-split"))
+    return error("--valid and --valid-split exclude each other", {}, {}, "give one of them", ExitCode::Usage);
+  options.deadline = common.deadline;
+  return options;
+}
+
+static Expected<DataSplit> openData(const Arguments &arguments, const plan::Plan &plan) {
+  auto fraction = arguments.real("valid-split", 0, 0, 1);
+  if (!fraction)
+    return tl::unexpected(fraction.error());
+  auto tokens = openTokens(plan, arguments.text("data"));
+  if (!tokens)
+    return tl::unexpected(tokens.error());
+  const int64_t length = plan.training().sequence_length();
+  auto split = splitTokens(*tokens, *fraction, length);
+  if (!split || !arguments.has("valid"))
+    return split;
+  auto validTokens = openTokens(plan, arguments.text("valid"));
+  if (!validTokens)
+    return tl::unexpected(validTokens.error());
+  auto valid = Windows::create(*validTokens, 0, (*validTokens)->size(), length);
+  if (!valid)
+    return tl::unexpected(valid.error());
+  split->valid = std::move(*valid);
+  return split;
+}
+
+/// Finds the checkpoint to continue from. Without --resume there must be none, or new checkpoints would mix with old
+/// ones.
+static Expected<std::optional<CheckpointFile>> findCheckpoint(const Arguments &arguments, CheckpointFolder &folder,
+                                                              TrainLog &log) {
+  if (arguments.has("resume"))
+    return CheckpointFolder::newest(
+        folder.path(), [&](const std::string &text) { log.message(text + "\nnote: trying an older one"); });
+  if (auto files = folder.list(); !files.empty())
+    return error("the checkpoint folder already holds a run", files.front().string(),
+                 "its checkpoints would mix with those of the new run",
+                 "continue that run with --resume, or give another --save-dir");
+  return std::optional<CheckpointFile>();
+}
+
+Status runTrain(const Arguments &arguments) {
+  auto common = readCommonOptions(arguments);
+  if (!common)
+    return tl::unexpected(common.error());
+  auto options = readTrainOptions(arguments, *common);
+  if (!options)
+    return tl::unexpected(options.error());
+  TrainLog log(common->format);
+
+  auto opened = openSession(*common, log);
+  if (!opened)
+    return tl::unexpected(opened.error());
+  Session &session = *opened->session;
+  auto data = openData(arguments, session.plan());
+  if (!data)
+    return tl::unexpected(data.error());
+  auto folder = CheckpointFolder::open(arguments.text("save-dir"));
+  if (!folder)
+    return tl::unexpected(folder.error());
+  auto checkpoint = findCheckpoint(arguments, *folder, log);
+  if (!checkpoint)
+    return tl::unexpected(checkpoint.error());
+
+  const bool keepPosition = !arguments.has("reset-dataloader");
+  options->seed = common->seed.value_or(*checkpoint && keepPosition ? (*checkpoint)->info().seed
+                                                                    : session.plan().training().seed());
+  auto loop = TrainLoop::create(session, std::move(*data->train), std::move(data->valid), *folder, log, *options,
+                                [] { return stopSignal() != 0; });
+  if (!loop)
+    return tl::unexpected(loop.error());
+  if (*checkpoint) {
+    const CheckpointFile &file = **checkpoint;
+    // What is not in a checkpoint (frozen tensors) comes from the model; what is in it is overwritten.
+    if (Status status = file.matches(session.plan()); !status)
+      return status;
+    if (Status status = loop->resume(file.info(), keepPosition); !status)
+      return status;
+    if (Status status = initialise(session, *common); !status)
+      return status;
+    if (Status status = file.restore(session); !status)
+      return status;
+    log.message("resuming from " + file.path().string() + " (update " + std::to_string(loop->updates()) + ")");
+    checkpoint->reset();
+  } else if (Status status = initialise(session, *common); !status) {
+    return status;
+  }
+  if (loop->updates() >= options->maxUpdate) {
+    log.message("nothing to do: update " + std::to_string(loop->updates()) + " of " +
+                std::to_string(options->maxUpdate) + " is done");
+    return {};
+  }
+
+  installStopSignals();
+  const int64_t first = loop->updates();
+  if (Status status = loop->run(); !status) {
+    log.finish();
+    return status;
+  }
+  log.finish();
+  if (log.isJson() || arguments.has("verbose"))
+    reportMemory(*opened, log);
+  if (int signal = stopSignal())
+    log.message(std::string("stopped by ") + ::strsignal(signal) + " after update " + std::to_string(loop->updates()) +
+                (loop->updates() > first ? "; the checkpoint is saved" : "") + ", continue with --resume");
+  return {};
+}
+
+} // namespace moe

@@ -1,0 +1,173 @@
+//===- TrainLoop.cpp - Updates, checkpoints, validation ----------------------------------------------------------===//
+//
+// Part of the moec project, under the Apache License v2.0.
+//
+//===----------------------------------------------------------------------------------------------------------------===//
+
+#include "tools/moerun/TrainLoop.h"
+
+#include <vector>
+
+namespace moe {
+
+Expected<TrainLoop> TrainLoop::create(Session &session, Windows train, std::optional<Windows> valid,
+                                      CheckpointFolder &folder, TrainLog &log, TrainOptions options,
+                                      std::function<bool()> stop) {
+  auto batch = TokenBatch::create(session);
+  if (!batch)
+    return tl::unexpected(batch.error());
+  auto microStep = requireProgram(session, "micro_step");
+  auto update = requireProgram(session, "update");
+  if (!microStep || !update)
+    return tl::unexpected(microStep ? update.error() : microStep.error());
+  TrainLoop loop(session, *batch, ShuffledSamples(std::move(train), options.seed), std::move(valid), folder, log,
+                 options, std::move(stop));
+  loop.microStep = *microStep;
+  loop.updateProgram = *update;
+  if (loop.valid) {
+    auto evaluator = Evaluator::create(session, *batch);
+    if (!evaluator)
+      return tl::unexpected(evaluator.error());
+    loop.evaluator.emplace(std::move(*evaluator));
+  }
+  return loop;
+}
+
+Status TrainLoop::resume(const CheckpointInfo &info, bool keepDataPosition) {
+  done = lastSaved = info.updates;
+  if (!keepDataPosition)
+    return {};
+  const Windows &source = samples.source();
+  if (info.windows != source.count() || info.sampleLength != source.length())
+    return error("the checkpoint was made with other training data", source.tokens().path().string(),
+                 "it counts " + std::to_string(info.windows) + " samples of " + std::to_string(info.sampleLength) +
+                     " tokens, this data has " + std::to_string(source.count()) + " of " +
+                     std::to_string(source.length()),
+                 "give the same --data and --valid-split, or start at the beginning of the new data with "
+                 "--reset-dataloader");
+  if (info.seed != options.seed)
+    return error("the checkpoint was made with another seed", {},
+                 "its samples were shuffled with seed " + std::to_string(info.seed) + ", now it is " +
+                     std::to_string(options.seed),
+                 "leave --seed out, or start at the beginning of the data with --reset-dataloader");
+  samples.seek(info.samples);
+  return {};
+}
+
+Status TrainLoop::stage() {
+  std::vector<int64_t> tokens(size_t(batch.length()) + 1);
+  for (int64_t micro = 0; micro < session.plan().training().accumulate(); ++micro)
+    for (int64_t row = 0; row < batch.rows(); ++row) {
+      if (Status status = samples.read(tokens); !status)
+        return status;
+      batch.write(micro, row, tokens);
+    }
+  return {};
+}
+
+Status TrainLoop::update() {
+  if (Status status = stage(); !status)
+    return status;
+  for (int64_t micro = 0; micro < session.plan().training().accumulate(); ++micro) {
+    watchdog->beat("program micro_step", done + 1);
+    if (Status status = session.run(microStep); !status)
+      return status;
+  }
+  watchdog->beat("program update", done + 1);
+  if (Status status = session.run(updateProgram); !status)
+    return status;
+  ++done;
+  if (Status status = checkFinite(metrics, done); !status)
+    return status;
+  if (double counted = metrics.value("num_updates", double(done)); counted != double(done))
+    return error("the plan has lost count of its updates", {},
+                 "its state says " + std::to_string(int64_t(counted)) + " after update " + std::to_string(done),
+                 "this is an error of moerun or of the plan; please report it", ExitCode::Internal);
+  return {};
+}
+
+Status TrainLoop::save() {
+  if (lastSaved == done)
+    return {};
+  watchdog->beat("saving a checkpoint", done);
+  CheckpointInfo info{.updates = done,
+                      .samples = samples.position(),
+                      .windows = samples.source().count(),
+                      .sampleLength = samples.source().length(),
+                      .seed = options.seed,
+                      .routingGroups = session.plan().header().routing_groups(),
+                      .modelDigest = session.plan().header().model().digest()};
+  if (Status status = folder.save(session, info, options.keepLast); !status)
+    return status;
+  lastSaved = done;
+  return {};
+}
+
+Status TrainLoop::validate() {
+  if (!evaluator)
+    return {};
+  auto result = evaluator->run(*valid, "valid_", *watchdog, done);
+  if (!result)
+    return tl::unexpected(result.error());
+  LogRecord record;
+  record["update"] = done;
+  record.update(*result);
+  log.record(record);
+  return {};
+}
+
+void TrainLoop::report() {
+  const auto now = Clock::now();
+  const double seconds = std::chrono::duration<double>(now - lastReport).count();
+  const double tokens =
+      double((done - reportedUpdates) * session.plan().training().accumulate() * batch.rows()) * double(batch.length());
+  lastReport = now;
+  reportedUpdates = done;
+  LogRecord record;
+  const double speed = seconds > 0 ? tokens / seconds : 0;
+  if (log.isJson()) {
+    record["update"] = done;
+    record["epoch"] = samples.epoch();
+    metrics.append(record);
+    record["tokens_per_second"] = speed;
+  } else {
+    record["update"] = std::to_string(done) + "/" + std::to_string(options.maxUpdate);
+    for (const char *name : {"loss", "lr", "gnorm"})
+      if (metrics.has(name))
+        record[name] = metrics.value(name, 0);
+    record["tokens/s"] = static_cast<int64_t>(speed);
+    const double elapsed = std::chrono::duration<double>(now - started).count();
+    record["ETA"] = durationText(elapsed / double(done - firstUpdate) * double(options.maxUpdate - done));
+  }
+  log.progress(record);
+}
+
+Status TrainLoop::run() {
+  watchdog = std::make_unique<Watchdog>(options.deadline);
+  firstUpdate = reportedUpdates = done;
+  started = lastReport = Clock::now();
+  int64_t validated = -1;
+  while (done < options.maxUpdate && !stop()) {
+    if (Status status = update(); !status)
+      return status;
+    const bool last = done == options.maxUpdate;
+    if (done % options.logInterval == 0 || last || done == firstUpdate + 1)
+      report();
+    if (last || (options.saveInterval > 0 && done % options.saveInterval == 0))
+      if (Status status = save(); !status)
+        return status;
+    if (options.validateInterval > 0 && done % options.validateInterval == 0) {
+      if (Status status = validate(); !status)
+        return status;
+      validated = done;
+    }
+  }
+  if (done > firstUpdate)
+    if (Status status = save(); !status)
+      return status;
+  if (done == options.maxUpdate && done > firstUpdate && validated != done)
+    return validate();
+  return {};
+}
+
+} // namespace moe

@@ -1,0 +1,86 @@
+//===- TrainLoop.h - Updates, checkpoints, validation ------------------------------------------------------------===//
+//
+// Part of the moec project, under the Apache License v2.0.
+//
+//===----------------------------------------------------------------------------------------------------------------===//
+
+#ifndef MOEC_TOOLS_MOERUN_TRAINLOOP_H
+#define MOEC_TOOLS_MOERUN_TRAINLOOP_H
+
+#include "runtime/checkpoint/CheckpointFolder.h"
+#include "runtime/data/TokenBatch.h"
+#include "runtime/data/Windows.h"
+#include "runtime/log/TrainLog.h"
+#include "tools/moerun/Evaluator.h"
+#include "tools/moerun/Metrics.h"
+#include "tools/moerun/Watchdog.h"
+
+#include <chrono>
+#include <functional>
+#include <optional>
+
+namespace moe {
+
+struct TrainOptions {
+  int64_t maxUpdate = 0;
+  int64_t saveInterval = 0; ///< updates between checkpoints; 0 = only at the end
+  int64_t keepLast = 0;     ///< checkpoints to keep; 0 = all
+  int64_t logInterval = 1;
+  int64_t validateInterval = 0; ///< updates between validations; 0 = only at the end
+  uint64_t seed = 0;            ///< of the sample order
+  double deadline = 0;          ///< seconds without progress that end the run; 0 = none
+};
+
+/// Trains until `maxUpdate` or until asked to stop. All of its own state is what CheckpointInfo holds: a run resumed
+/// from a checkpoint does bit for bit what the uninterrupted one does.
+class TrainLoop {
+public:
+  /// `train` must match the plan's sequence length. `stop` returns whether to end after the running update.
+  static Expected<TrainLoop> create(Session &session, Windows train, std::optional<Windows> valid,
+                                    CheckpointFolder &folder, TrainLog &log, TrainOptions options,
+                                    std::function<bool()> stop);
+
+  /// Continues where a restored checkpoint stopped. Errors: other training data, other seed.
+  Status resume(const CheckpointInfo &info, bool keepDataPosition);
+
+  /// Errors leave the last checkpoint as it was: a loss or gradient norm that is not finite, a failed save.
+  Status run();
+
+  int64_t updates() const { return done; }
+
+private:
+  TrainLoop(Session &session, TokenBatch batch, ShuffledSamples samples, std::optional<Windows> valid,
+            CheckpointFolder &folder, TrainLog &log, TrainOptions options, std::function<bool()> stop)
+      : session(session), batch(batch), samples(std::move(samples)), valid(std::move(valid)), folder(folder), log(log),
+        options(options), stop(std::move(stop)), metrics(session, "update") {}
+
+  Status stage();
+  Status update();
+  Status save();
+  Status validate();
+  void report();
+
+  Session &session;
+  TokenBatch batch;
+  ShuffledSamples samples;
+  std::optional<Windows> valid;
+  CheckpointFolder &folder;
+  TrainLog &log;
+  TrainOptions options;
+  std::function<bool()> stop;
+  Metrics metrics;
+  std::optional<Evaluator> evaluator;
+  std::unique_ptr<Watchdog> watchdog;
+  int microStep = -1, updateProgram = -1;
+  int64_t done = 0;
+  int64_t lastSaved = -1;
+  int64_t firstUpdate = 0;
+
+  using Clock = std::chrono::steady_clock;
+  Clock::time_point started, lastReport;
+  int64_t reportedUpdates = 0;
+};
+
+} // namespace moe
+
+#endif // MOEC_TOOLS_MOERUN_TRAINLOOP_H
