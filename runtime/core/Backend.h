@@ -17,8 +17,8 @@ namespace moe {
 /// Loads `libmoerun-<name>.so` from the folder of the running program or from `../lib` seen from there, and creates its
 /// device. The library stays loaded until the process ends: its threads may outlive every device.
 ///
-/// `threads` is the number of threads per rank that the plan asks for. It decides how long idle threads spin before they
-/// sleep, which OpenMP reads when it is loaded; values that the user has set win.
+/// `threads` is the number of threads per rank that the plan asks for. It decides how long idle threads spin before
+/// they sleep, which OpenMP reads when it is loaded; values that the user has set win.
 Expected<std::unique_ptr<Device>> createDevice(std::string_view name, int threads);
 
 } // namespace moe

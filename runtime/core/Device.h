@@ -5,8 +5,8 @@
 //===--------------------------------------------------------------------------------------------------------------===//
 //
 // A backend is a library `libmoerun-<device>.so` that defines `moerunCreateDevice1`. It is loaded by name, so that a
-// machine needs only the libraries of its own kind. Program and backend belong to one release and share these C++ types;
-// the number in the symbol's name changes with them.
+// machine needs only the libraries of its own kind. Program and backend belong to one release and share these C++
+// types; the number in the symbol's name changes with them.
 //
 //===--------------------------------------------------------------------------------------------------------------===//
 
@@ -32,7 +32,8 @@ class Device {
 public:
   virtual ~Device() = default;
 
-  /// Can this machine run the plan? Checks features, threads and the kinds of work. Allocates no arena and loads no image.
+  /// Can this machine run the plan? Checks features, threads and the kinds of work. Allocates no arena and loads no
+  /// image.
   virtual Status prepare(const plan::Plan &plan) = 0;
 
   /// Allocates each arena in one piece, zeroed, loads the images, creates the library primitives. `file` outlives the

@@ -215,6 +215,8 @@ private:
       std::string where = label("program", p, program.name());
       if (!names.insert(program.name()).second)
         complain(where, "the name occurs twice");
+      if (program.signals() > static_cast<uint32_t>(program.steps_size()))
+        complain(where, "it has more signals than steps");
       for (int s = 0; s < program.steps_size(); ++s)
         step(program, program.steps(s), where + ", " + label("step", s, program.steps(s).name()));
       for (int o = 0; o < program.outputs_size(); ++o) {
