@@ -64,6 +64,11 @@ const char *placeholder(const Flag &flag) {
   return names[flag.target.index()];
 }
 
+/// A dash and no negative number behind it.
+bool isFlag(const std::string &word) {
+  return word.size() >= 2 && word[0] == '-' && word[1] != '.' && (word[1] < '0' || word[1] > '9');
+}
+
 size_t editDistance(const std::string &a, const std::string &b) {
   std::vector<size_t> row(b.size() + 1);
   std::iota(row.begin(), row.end(), size_t(0));
@@ -95,7 +100,7 @@ std::vector<Diagnostic> parseFlags(const std::vector<Flag> &flags, const std::ve
     names.push_back(flag.name);
   for (size_t i = 0; i < words.size(); ++i) {
     const std::string &word = words[i];
-    if (word.size() < 2 || word[0] != '-') {
+    if (!isFlag(word)) {
       found.push_back(usage("'" + word + "' belongs to no flag"));
       continue;
     }
@@ -105,7 +110,7 @@ std::vector<Diagnostic> parseFlags(const std::vector<Flag> &flags, const std::ve
     if (flag == flags.end()) {
       found.push_back(usage("unknown flag '" + name + "'", "did you mean " + nearest(name, names) + "?"));
       // Its value, if it has one, is not an error of its own.
-      if (equals == std::string::npos && i + 1 < words.size() && words[i + 1][0] != '-')
+      if (equals == std::string::npos && i + 1 < words.size() && !isFlag(words[i + 1]))
         ++i;
       continue;
     }

@@ -123,6 +123,8 @@ void ModelFile::addTable(const std::string &name, const std::vector<int64_t> &sh
 }
 
 Status writeModel(ModelFile &file, const std::string &path) {
+  if (std::filesystem::path(path).filename().empty() || std::filesystem::is_directory(path))
+    return error("cannot write the model file", path, "it is a directory", "add a file name to -o");
   const std::string dataPath = path + ".data";
   const std::string location = std::filesystem::path(dataPath).filename();
   for (onnx::TensorProto &tensor : *file.proto.mutable_graph()->mutable_initializer())
