@@ -1,9 +1,8 @@
-//===- Attention.cpp - Scratch, items and the choice of the instruction set
-//-----------------------------------------===//
+//===- Attention.cpp - Scratch, items and the choice of the instruction set ---------------------------------------===//
 //
 // Part of the moec project, under the Apache License v2.0.
 //
-//===----------------------------------------------------------------------------------------------------------------===//
+//===--------------------------------------------------------------------------------------------------------------===//
 
 #include "runtime/cpu/kernels/Attention.h"
 

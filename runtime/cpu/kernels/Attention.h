@@ -1,9 +1,8 @@
-//===- Attention.h - Flash attention, forward and backward
-//----------------------------------------------------------===//
+//===- Attention.h - Flash attention, forward and backward --------------------------------------------------------===//
 //
 // Part of the moec project, under the Apache License v2.0.
 //
-//===----------------------------------------------------------------------------------------------------------------===//
+//===--------------------------------------------------------------------------------------------------------------===//
 //
 // Scaled dot-product attention in float32 whose memory is linear in the sequence length (the online softmax of Dao et
 // al., "FlashAttention", 2022; the backward recomputes the weights from the stored log-sum-exp):
@@ -19,7 +18,7 @@
 // The work is a list of independent items. Any division of [0, items) among threads gives the same bits; bits depend on
 // the shape (its ISA included) only. No function allocates or fails; sizes and pointers are the caller's promise.
 //
-//===----------------------------------------------------------------------------------------------------------------===//
+//===--------------------------------------------------------------------------------------------------------------===//
 
 #ifndef MOEC_RUNTIME_CPU_KERNELS_ATTENTION_H
 #define MOEC_RUNTIME_CPU_KERNELS_ATTENTION_H

@@ -1,9 +1,8 @@
-//===- AttentionBackward.cpp - Compiled once per instruction set
-//----------------------------------------------------===//
+//===- AttentionBackward.cpp - Compiled once per instruction set --------------------------------------------------===//
 //
 // Part of the moec project, under the Apache License v2.0.
 //
-//===----------------------------------------------------------------------------------------------------------------===//
+//===--------------------------------------------------------------------------------------------------------------===//
 //
 // With dp[i,j] = drop[i,j] * <dout[i], v[j]> and delta[i] = <dout[i], out[i]> = sum_j p[i,j] * dp[i,j]:
 //
@@ -13,7 +12,7 @@
 //
 // dq[i] is summed over ascending keys; dk[j] and dv[j] over the query heads of the group, then over ascending queries.
 //
-//===----------------------------------------------------------------------------------------------------------------===//
+//===--------------------------------------------------------------------------------------------------------------===//
 
 #include "runtime/cpu/kernels/AttentionBlock.h"
 

@@ -1,15 +1,14 @@
-//===- AttentionBlock.h - What the attention kernels share
-//----------------------------------------------------------===//
+//===- AttentionBlock.h - What the attention kernels share --------------------------------------------------------===//
 //
 // Part of the moec project, under the Apache License v2.0.
 //
-//===----------------------------------------------------------------------------------------------------------------===//
+//===--------------------------------------------------------------------------------------------------------------===//
 //
 // A tile is a block of keys (its rows) by a block of queries (its columns, along the vectors): the transpose of the
 // usual picture. Softmax statistics are then vectors, keys and values are read in place as broadcast scalars, and any
 // head dimension fills the vectors. Queries are packed transposed, once per block. Internal linkage: see Vector.h.
 //
-//===----------------------------------------------------------------------------------------------------------------===//
+//===--------------------------------------------------------------------------------------------------------------===//
 
 #ifndef MOEC_RUNTIME_CPU_KERNELS_ATTENTIONBLOCK_H
 #define MOEC_RUNTIME_CPU_KERNELS_ATTENTIONBLOCK_H

@@ -1,9 +1,8 @@
-//===- AttentionForward.cpp - Compiled once per instruction set
-//-----------------------------------------------------===//
+//===- AttentionForward.cpp - Compiled once per instruction set ---------------------------------------------------===//
 //
 // Part of the moec project, under the Apache License v2.0.
 //
-//===----------------------------------------------------------------------------------------------------------------===//
+//===--------------------------------------------------------------------------------------------------------------===//
 
 #include "runtime/cpu/kernels/AttentionBlock.h"
 

@@ -1,14 +1,13 @@
-//===- AttentionKernels.h - The attention kernels of each instruction set
-//-------------------------------------------===//
+//===- AttentionKernels.h - The attention kernels of each instruction set -----------------------------------------===//
 //
 // Part of the moec project, under the Apache License v2.0.
 //
-//===----------------------------------------------------------------------------------------------------------------===//
+//===--------------------------------------------------------------------------------------------------------------===//
 //
 // Internal to this folder. AttentionForward.cpp and AttentionBackward.cpp are compiled once per ISA, each time with
 // another MOE_ISA_SUFFIX.
 //
-//===----------------------------------------------------------------------------------------------------------------===//
+//===--------------------------------------------------------------------------------------------------------------===//
 
 #ifndef MOEC_RUNTIME_CPU_KERNELS_ATTENTIONKERNELS_H
 #define MOEC_RUNTIME_CPU_KERNELS_ATTENTIONKERNELS_H

@@ -1,15 +1,14 @@
-//===- Isa.h - Instruction sets that the library kernels are built for
-//----------------------------------------------===//
+//===- Isa.h - Instruction sets that the library kernels are built for --------------------------------------------===//
 //
 // Part of the moec project, under the Apache License v2.0.
 //
-//===----------------------------------------------------------------------------------------------------------------===//
+//===--------------------------------------------------------------------------------------------------------------===//
 //
 // Kernels whose speed depends on the vector width are compiled once per level of the x86-64 psABI. The level changes
 // bits (vector width and fused multiply-add change rounding), so a plan fixes it; the host's best level is only a
 // default. On other processors there is one level, Baseline.
 //
-//===----------------------------------------------------------------------------------------------------------------===//
+//===--------------------------------------------------------------------------------------------------------------===//
 
 #ifndef MOEC_RUNTIME_CPU_KERNELS_ISA_H
 #define MOEC_RUNTIME_CPU_KERNELS_ISA_H

@@ -1,15 +1,14 @@
-//===- MicroKernel.h - Small register-blocked matrix products
-//-------------------------------------------------------===//
+//===- MicroKernel.h - Small register-blocked matrix products -----------------------------------------------------===//
 //
 // Part of the moec project, under the Apache License v2.0.
 //
-//===----------------------------------------------------------------------------------------------------------------===//
+//===--------------------------------------------------------------------------------------------------------------===//
 //
 // C[r, :] = init + sum_k A[r, k] * B[k, :], with vectors along the rows of B and C and scalars of A broadcast. A is
 // read in place through two strides, hence transposed or not. Every element is summed in ascending k by one fused chain
 // (where the ISA has it), so block sizes do not change bits. Internal linkage: see Vector.h.
 //
-//===----------------------------------------------------------------------------------------------------------------===//
+//===--------------------------------------------------------------------------------------------------------------===//
 
 #ifndef MOEC_RUNTIME_CPU_KERNELS_MICROKERNEL_H
 #define MOEC_RUNTIME_CPU_KERNELS_MICROKERNEL_H

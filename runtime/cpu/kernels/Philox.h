@@ -1,9 +1,8 @@
-//===- Philox.h - The random numbers of moec
-//------------------------------------------------------------------------===//
+//===- Philox.h - The random numbers of moec ----------------------------------------------------------------------===//
 //
 // Part of the moec project, under the Apache License v2.0.
 //
-//===----------------------------------------------------------------------------------------------------------------===//
+//===--------------------------------------------------------------------------------------------------------------===//
 //
 // Philox4x32-10 of Salmon, Moraes, Dror and Shaw, "Parallel random numbers: as easy as 1, 2, 3" (SC 2011): a bijection
 // of 128-bit counters under a 64-bit key. Every random decision of a training step is a pure function of
@@ -17,7 +16,7 @@
 // `site` is a 64-bit hash of the value that the numbers are for; `update` is num_updates. The index of an element is
 // global: micro-batch * elements per micro-batch + row-major position in the tensor of one (global) micro-batch.
 //
-//===----------------------------------------------------------------------------------------------------------------===//
+//===--------------------------------------------------------------------------------------------------------------===//
 
 #ifndef MOEC_RUNTIME_CPU_KERNELS_PHILOX_H
 #define MOEC_RUNTIME_CPU_KERNELS_PHILOX_H

@@ -1,9 +1,8 @@
-//===- Route.h - Capacity routing of tokens to experts
-//--------------------------------------------------------------===//
+//===- Route.h - Capacity routing of tokens to experts ------------------------------------------------------------===//
 //
 // Part of the moec project, under the Apache License v2.0.
 //
-//===----------------------------------------------------------------------------------------------------------------===//
+//===--------------------------------------------------------------------------------------------------------------===//
 //
 // The top-1 and top-2 gates of GShard (Lepikhin et al., 2020) with the conventions of fairseq's `moe` branch, in index
 // form: nothing of size tokens x experts x capacity is stored. Per group of S tokens, with p = softmax(logits):
@@ -18,7 +17,7 @@
 //
 // Routing has two phases, both divisible among threads without changing a bit: rows first, then groups.
 //
-//===----------------------------------------------------------------------------------------------------------------===//
+//===--------------------------------------------------------------------------------------------------------------===//
 
 #ifndef MOEC_RUNTIME_CPU_KERNELS_ROUTE_H
 #define MOEC_RUNTIME_CPU_KERNELS_ROUTE_H

@@ -1,14 +1,13 @@
-//===- ScatterAdd.h - Rows added to rows of a table
-//-----------------------------------------------------------------===//
+//===- ScatterAdd.h - Rows added to rows of a table ---------------------------------------------------------------===//
 //
 // Part of the moec project, under the Apache License v2.0.
 //
-//===----------------------------------------------------------------------------------------------------------------===//
+//===--------------------------------------------------------------------------------------------------------------===//
 //
 // table[index[i], :] += rows[i, :] in order of i. The width is divided among threads, each of which owns its columns,
 // so that the order of summation, and every bit, is the same for any division.
 //
-//===----------------------------------------------------------------------------------------------------------------===//
+//===--------------------------------------------------------------------------------------------------------------===//
 
 #ifndef MOEC_RUNTIME_CPU_KERNELS_SCATTERADD_H
 #define MOEC_RUNTIME_CPU_KERNELS_SCATTERADD_H

@@ -1,15 +1,14 @@
-//===- Vector.h - Float vectors of the instruction set that a file is compiled for
-//----------------------------------===//
+//===- Vector.h - Float vectors of the instruction set that a file is compiled for --------------------------------===//
 //
 // Part of the moec project, under the Apache License v2.0.
 //
-//===----------------------------------------------------------------------------------------------------------------===//
+//===--------------------------------------------------------------------------------------------------------------===//
 //
 // For files that are compiled once per ISA. Everything here and in such files has internal linkage: an inline function
 // with external linkage would be emitted by several of them, and the linker might keep the one that the processor lacks
 // the instructions for. For the same reason they use no templates or inline functions of the standard library.
 //
-//===----------------------------------------------------------------------------------------------------------------===//
+//===--------------------------------------------------------------------------------------------------------------===//
 
 #ifndef MOEC_RUNTIME_CPU_KERNELS_VECTOR_H
 #define MOEC_RUNTIME_CPU_KERNELS_VECTOR_H

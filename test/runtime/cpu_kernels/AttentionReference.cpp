@@ -1,0 +1,226 @@
+//===- AttentionReference.cpp -------------------------------------------------------------------------------------===//
+//
+// Part of the moec project, under the Apache License v2.0.
+//
+//===--------------------------------------------------------------------------------------------------------------===//
+
+#include "test/runtime/cpu_kernels/AttentionReference.h"
+
+#include <cmath>
+#include <cstdlib>
+#include <limits>
+#include <memory>
+#include <random>
+
+namespace moe::test {
+
+using namespace moe::cpu;
+
+double referenceUniform(uint64_t seed, uint64_t site, uint64_t update, uint64_t index) {
+  uint64_t z = seed + site * 11400714819323198485u;
+  z = (z ^ z >> 30) * 13787848793156543929u;
+  z = (z ^ z >> 27) * 10723151780598845931u;
+  z ^= z >> 31;
+  uint64_t key[2] = {z & 0xFFFFFFFF, z >> 32};
+  uint64_t x[4] = {index & 0xFFFFFFFF, index >> 32, update & 0xFFFFFFFF, 0};
+  for (uint64_t round = 0; round < 10; ++round) {
+    uint64_t left = x[0] * 3528531795u, right = x[2] * 3449720151u;
+    uint64_t k0 = (key[0] + round * 2654435769u) & 0xFFFFFFFF, k1 = (key[1] + round * 3144134277u) & 0xFFFFFFFF;
+    uint64_t y[4] = {(right >> 32) ^ x[1] ^ k0, right & 0xFFFFFFFF, (left >> 32) ^ x[3] ^ k1, left & 0xFFFFFFFF};
+    std::copy(y, y + 4, x);
+  }
+  return std::floor(double(x[0]) / 256.0) / 16777216.0;
+}
+
+AttentionInputs randomInputs(const AttentionShape &shape, uint64_t seed) {
+  std::mt19937_64 generator(seed);
+  std::normal_distribution<float> normal;
+  auto draw = [&](int64_t count) {
+    std::vector<double> values(static_cast<size_t>(count));
+    for (double &value : values)
+      value = normal(generator);
+    return values;
+  };
+  const int64_t queries = shape.batch * shape.queries * shape.heads * shape.headDim;
+  const int64_t keys = shape.batch * shape.keys * shape.kvHeads * shape.headDim;
+  AttentionInputs inputs;
+  inputs.q = draw(queries);
+  inputs.k = draw(keys);
+  inputs.v = draw(keys);
+  inputs.dout = draw(queries);
+  return inputs;
+}
+
+namespace {
+
+/// Indices and, for one query of one head, its softmax row.
+struct Naive {
+  const AttentionShape &s;
+  const AttentionInputs &in;
+  int64_t update, microBatch;
+
+  size_t query(int64_t b, int64_t i, int64_t h) const {
+    return static_cast<size_t>(((b * s.queries + i) * s.heads + h) * s.headDim);
+  }
+  size_t key(int64_t b, int64_t j, int64_t h) const {
+    return static_cast<size_t>(((b * s.keys + j) * s.kvHeads + h * s.kvHeads / s.heads) * s.headDim);
+  }
+  double dot(const std::vector<double> &x, size_t at, const std::vector<double> &y, size_t yAt) const {
+    double sum = 0;
+    for (size_t d = 0; d < static_cast<size_t>(s.headDim); ++d)
+      sum += x[at + d] * y[yAt + d];
+    return sum;
+  }
+  bool visible(int64_t i, int64_t j) const { return !s.causal || j <= i + s.keys - s.queries; }
+
+  /// ln sum exp, and the weights.
+  double row(int64_t b, int64_t h, int64_t i, std::vector<double> &p) const {
+    double largest = -std::numeric_limits<double>::infinity(), sum = 0;
+    p.assign(static_cast<size_t>(s.keys), 0);
+    for (int64_t j = 0; j < s.keys; ++j)
+      if (visible(i, j))
+        largest = std::max(largest, s.scale * dot(in.q, query(b, i, h), in.k, key(b, j, h)));
+    for (int64_t j = 0; j < s.keys; ++j)
+      if (visible(i, j))
+        sum += p[static_cast<size_t>(j)] = std::exp(s.scale * dot(in.q, query(b, i, h), in.k, key(b, j, h)) - largest);
+    if (sum == 0)
+      return -std::numeric_limits<double>::infinity();
+    for (double &value : p)
+      value /= sum;
+    return largest + std::log(sum);
+  }
+  double drop(int64_t b, int64_t h, int64_t i, int64_t j) const {
+    if (s.dropout == 0)
+      return 1;
+    uint64_t elements = static_cast<uint64_t>(s.batch * s.heads * s.queries * s.keys);
+    uint64_t index = static_cast<uint64_t>(microBatch) * elements +
+                     static_cast<uint64_t>(((b * s.heads + h) * s.queries + i) * s.keys + j);
+    bool dropped = referenceUniform(s.seed, s.site, static_cast<uint64_t>(update), index) < double(s.dropout);
+    return dropped ? 0 : 1 / (1 - double(s.dropout));
+  }
+};
+
+AttentionOutputs run(const AttentionShape &s, const AttentionInputs &in, int64_t update, int64_t microBatch,
+                     bool backward) {
+  Naive naive{s, in, update, microBatch};
+  AttentionOutputs result;
+  result.out.assign(in.q.size(), 0);
+  result.lse.assign(static_cast<size_t>(s.batch * s.heads * s.queries), 0);
+  result.dq.assign(in.q.size(), 0);
+  result.dk.assign(in.k.size(), 0);
+  result.dv.assign(in.k.size(), 0);
+  const size_t D = static_cast<size_t>(s.headDim), S = static_cast<size_t>(s.keys);
+  std::vector<double> p, drop(S), dp(S);
+  for (int64_t b = 0; b < s.batch; ++b)
+    for (int64_t h = 0; h < s.heads; ++h)
+      for (int64_t i = 0; i < s.queries; ++i) {
+        const size_t q = naive.query(b, i, h);
+        result.lse[static_cast<size_t>((b * s.heads + h) * s.queries + i)] = naive.row(b, h, i, p);
+        for (size_t j = 0; j < S; ++j) {
+          drop[j] = p[j] == 0 ? 0 : naive.drop(b, h, i, int64_t(j));
+          for (size_t d = 0; d < D; ++d)
+            result.out[q + d] += p[j] * drop[j] * in.v[naive.key(b, int64_t(j), h) + d];
+        }
+        if (!backward)
+          continue;
+        double mean = 0;
+        for (size_t j = 0; j < S; ++j) {
+          dp[j] = drop[j] * naive.dot(in.dout, q, in.v, naive.key(b, int64_t(j), h));
+          mean += p[j] * dp[j];
+        }
+        for (size_t j = 0; j < S; ++j) {
+          const size_t k = naive.key(b, int64_t(j), h);
+          const double ds = p[j] * (dp[j] - mean) * double(s.scale);
+          for (size_t d = 0; d < D; ++d) {
+            result.dq[q + d] += ds * in.k[k + d];
+            result.dk[k + d] += ds * in.q[q + d];
+            result.dv[k + d] += p[j] * drop[j] * in.dout[q + d];
+          }
+        }
+      }
+  return result;
+}
+
+} // namespace
+
+AttentionOutputs referenceForward(const AttentionShape &shape, const AttentionInputs &inputs, int64_t update,
+                                  int64_t microBatch) {
+  return run(shape, inputs, update, microBatch, false);
+}
+
+AttentionOutputs referenceAttention(const AttentionShape &shape, const AttentionInputs &inputs, int64_t update,
+                                    int64_t microBatch) {
+  return run(shape, inputs, update, microBatch, true);
+}
+
+AttentionResults runKernels(const AttentionShape &shape, const AttentionInputs &inputs, int64_t update,
+                            int64_t microBatch, Split split) {
+  const float nan = std::numeric_limits<float>::quiet_NaN();
+  auto narrow = [](const std::vector<double> &values) { return std::vector<float>(values.begin(), values.end()); };
+  const std::vector<float> q = narrow(inputs.q), k = narrow(inputs.k), v = narrow(inputs.v), dout = narrow(inputs.dout);
+  const int64_t rng[2] = {update, microBatch};
+  AttentionResults result;
+  result.out.assign(q.size(), nan);
+  result.lse.assign(static_cast<size_t>(shape.batch * shape.heads * shape.queries), nan);
+  result.dq.assign(q.size(), nan);
+  result.dk.assign(k.size(), nan);
+  result.dv.assign(k.size(), nan);
+  const int threads = split == Split::Whole ? 1 : 3;
+  for (bool backward : {false, true}) {
+    const uint64_t bytes = attentionScratchBytes(shape, threads, backward);
+    std::unique_ptr<void, decltype(&std::free)> scratch(std::aligned_alloc(64, bytes), &std::free);
+    std::fill_n(static_cast<float *>(scratch.get()), bytes / sizeof(float), nan);
+    AttentionForwardPointers forward{.q = q.data(),
+                                     .k = k.data(),
+                                     .v = v.data(),
+                                     .rng = rng,
+                                     .out = result.out.data(),
+                                     .lse = result.lse.data(),
+                                     .scratch = scratch.get()};
+    AttentionBackwardPointers back{.dout = dout.data(),
+                                   .q = q.data(),
+                                   .k = k.data(),
+                                   .v = v.data(),
+                                   .out = result.out.data(),
+                                   .lse = result.lse.data(),
+                                   .rng = rng,
+                                   .dq = result.dq.data(),
+                                   .dk = result.dk.data(),
+                                   .dv = result.dv.data(),
+                                   .scratch = scratch.get()};
+    auto compute = [&](int64_t begin, int64_t end, int thread) {
+      if (backward)
+        attentionBackward(shape, back, begin, end, thread);
+      else
+        attentionForward(shape, forward, begin, end, thread);
+    };
+    const int64_t items = attentionItems(shape, backward);
+    if (split == Split::Whole)
+      compute(0, items, 0);
+    else
+      for (int64_t item = items - 1; item >= 0; --item)
+        compute(item, item + 1, int(item % threads));
+  }
+  return result;
+}
+
+double relativeError(const std::vector<float> &a, const std::vector<double> &b) {
+  double difference = 0, norm = 0;
+  for (size_t i = 0; i < b.size(); ++i) {
+    if (std::isinf(b[i]) && double(a[i]) == b[i])
+      continue;
+    difference += (double(a[i]) - b[i]) * (double(a[i]) - b[i]);
+    norm += b[i] * b[i];
+  }
+  return std::sqrt(difference / (norm == 0 ? double(b.size()) : norm));
+}
+
+std::vector<Isa> hostIsas() {
+  std::vector<Isa> result;
+  for (Isa isa : {Isa::Baseline, Isa::V3, Isa::V4})
+    if (isa <= hostIsa())
+      result.push_back(isa);
+  return result;
+}
+
+} // namespace moe::test

@@ -1,0 +1,222 @@
+//===- AttentionTest.cpp ------------------------------------------------------------------------------------------===//
+//
+// Part of the moec project, under the Apache License v2.0.
+//
+//===--------------------------------------------------------------------------------------------------------------===//
+
+#include "test/runtime/cpu_kernels/AttentionReference.h"
+
+#include <gtest/gtest.h>
+
+#include <cmath>
+#include <cstring>
+#include <limits>
+
+using namespace moe;
+using namespace moe::cpu;
+using namespace moe::test;
+
+namespace {
+
+AttentionShape shapeOf(int64_t batch, int64_t queries, int64_t keys, int64_t heads, int64_t kvHeads, int64_t headDim,
+                       bool causal, float dropout = 0.0f) {
+  return {.batch = batch,
+          .heads = heads,
+          .kvHeads = kvHeads,
+          .queries = queries,
+          .keys = keys,
+          .headDim = headDim,
+          .scale = float(1 / std::sqrt(double(headDim))),
+          .causal = causal,
+          .dropout = dropout,
+          .seed = 0x0123456789ABCDEF,
+          .site = 0xFEDCBA9876543210};
+}
+
+std::string describe(const AttentionShape &s) {
+  return std::string(name(s.isa)) + " B" + std::to_string(s.batch) + " T" + std::to_string(s.queries) + " S" +
+         std::to_string(s.keys) + " H" + std::to_string(s.heads) + "/" + std::to_string(s.kvHeads) + " D" +
+         std::to_string(s.headDim) + (s.causal ? " causal" : "") + " dropout " + std::to_string(s.dropout);
+}
+
+bool sameBits(const std::vector<float> &a, const std::vector<float> &b) {
+  return a.size() == b.size() && std::memcmp(a.data(), b.data(), a.size() * sizeof(float)) == 0;
+}
+
+/// Float32 sums of some hundred products: 2e-6 of the norm leaves a factor of about five; one wrong weight of a
+/// thousand shows.
+constexpr double tolerance = 2e-6;
+
+void compare(AttentionShape shape) {
+  const AttentionInputs inputs = randomInputs(shape, 7);
+  const AttentionOutputs expected = referenceAttention(shape, inputs, 5, 2);
+  for (Isa isa : hostIsas()) {
+    shape.isa = isa;
+    SCOPED_TRACE(describe(shape));
+    const AttentionResults results = runKernels(shape, inputs, 5, 2);
+    EXPECT_LE(relativeError(results.out, expected.out), tolerance);
+    EXPECT_LE(relativeError(results.lse, expected.lse), tolerance);
+    EXPECT_LE(relativeError(results.dq, expected.dq), tolerance);
+    EXPECT_LE(relativeError(results.dk, expected.dk), tolerance);
+    EXPECT_LE(relativeError(results.dv, expected.dv), tolerance);
+  }
+}
+
+// Wrong block edges, vector tails and head strides.
+TEST(Attention, EqualsReferenceAtOddSizes) {
+  for (int64_t length : {1, 3, 16, 17, 64, 65, 255})
+    for (int64_t headDim : {1, 3, 17, 24})
+      for (bool causal : {false, true})
+        compare(shapeOf(2, length, length, 3, 3, headDim, causal));
+}
+
+TEST(Attention, EqualsReferenceAtUsualHeadDimensions) {
+  for (int64_t headDim : {16, 24, 64, 128, 255})
+    compare(shapeOf(1, 130, 130, 2, 2, headDim, true));
+}
+
+// A wrong group of query heads, or key gradients that miss a head of the group.
+TEST(Attention, GroupedQueries) {
+  for (int64_t kvHeads : {1, 2, 3})
+    for (bool causal : {false, true})
+      compare(shapeOf(2, 70, 70, 6, kvHeads, 8, causal));
+}
+
+// A wrong offset of the diagonal: keys - queries, in both directions and away from multiples of a vector.
+TEST(Attention, KeysAndQueriesDiffer) {
+  for (auto [queries, keys] : {std::pair{1, 255}, {17, 100}, {64, 128}, {65, 66}, {128, 200}, {255, 3}})
+    for (bool causal : {false, true})
+      compare(shapeOf(2, queries, keys, 2, 1, 12, causal));
+}
+
+// A query before all keys: the reference's lse is -inf and its row zero; neighbours must stay untouched.
+TEST(Attention, QueriesThatSeeNothing) {
+  AttentionShape shape = shapeOf(1, 100, 30, 1, 1, 8, true);
+  const AttentionInputs inputs = randomInputs(shape, 3);
+  for (Isa isa : hostIsas()) {
+    shape.isa = isa;
+    const AttentionResults results = runKernels(shape, inputs, 0, 0);
+    for (size_t i = 0; i < 70; ++i) {
+      EXPECT_EQ(results.lse[i], -std::numeric_limits<float>::infinity());
+      for (size_t d = 0; d < 8; ++d) {
+        EXPECT_EQ(results.out[i * 8 + d], 0.0f);
+        EXPECT_EQ(results.dq[i * 8 + d], 0.0f);
+      }
+    }
+  }
+  compare(shape);
+}
+
+// A mask of its own in one direction, or an element number without micro-batch, sequence, head or diagonal offset.
+TEST(Attention, DropoutAgreesForwardAndBackward) {
+  for (float dropout : {0.1f, 0.5f})
+    for (bool causal : {false, true}) {
+      compare(shapeOf(2, 67, 67, 4, 2, 8, causal, dropout));
+      compare(shapeOf(2, 20, 90, 2, 2, 24, causal, dropout));
+    }
+}
+
+TEST(Attention, DropoutDependsOnUpdateAndMicroBatch) {
+  const AttentionShape shape = shapeOf(1, 16, 16, 1, 1, 8, false, 0.5f);
+  const AttentionInputs inputs = randomInputs(shape, 1);
+  const AttentionResults base = runKernels(shape, inputs, 5, 2);
+  EXPECT_TRUE(sameBits(base.out, runKernels(shape, inputs, 5, 2).out));
+  EXPECT_FALSE(sameBits(base.out, runKernels(shape, inputs, 6, 2).out));
+  EXPECT_FALSE(sameBits(base.out, runKernels(shape, inputs, 5, 3).out));
+}
+
+// With v = 1 an output is the sum of the kept weights / (1 - p), of mean 1. With q = 0 all 1024 weights are equal, so
+// that the standard error of the mean over 64 * 1024 of them is sqrt(p / (1 - p) / 65536).
+TEST(Attention, DropoutKeepsTheMean) {
+  const AttentionShape shape = shapeOf(1, 64, 1024, 1, 1, 1, false, 0.25f);
+  AttentionInputs inputs = randomInputs(shape, 1);
+  std::fill(inputs.q.begin(), inputs.q.end(), 0);
+  std::fill(inputs.v.begin(), inputs.v.end(), 1);
+  const AttentionResults results = runKernels(shape, inputs, 0, 0);
+  double mean = 0;
+  for (float value : results.out)
+    mean += double(value) / 64;
+  EXPECT_NEAR(mean, 1.0, 4 * std::sqrt(1.0 / 3 / 65536));
+  EXPECT_NE(mean, 1.0);
+}
+
+// State that leaks from one item to the next, or two items that write to one place.
+TEST(Attention, SplitAmongThreadsChangesNoBit) {
+  for (float dropout : {0.0f, 0.3f}) {
+    AttentionShape shape = shapeOf(3, 150, 170, 4, 2, 20, true, dropout);
+    const AttentionInputs inputs = randomInputs(shape, 11);
+    for (Isa isa : hostIsas()) {
+      shape.isa = isa;
+      SCOPED_TRACE(describe(shape));
+      const AttentionResults whole = runKernels(shape, inputs, 1, 0, Split::Whole);
+      const AttentionResults singly = runKernels(shape, inputs, 1, 0, Split::Singly);
+      EXPECT_TRUE(sameBits(whole.out, singly.out));
+      EXPECT_TRUE(sameBits(whole.lse, singly.lse));
+      EXPECT_TRUE(sameBits(whole.dq, singly.dq));
+      EXPECT_TRUE(sameBits(whole.dk, singly.dk));
+      EXPECT_TRUE(sameBits(whole.dv, singly.dv));
+    }
+  }
+}
+
+// Scores of some thousands overflow exp unless the maximum is subtracted, also when it rises from block to block.
+TEST(Attention, LargeScores) {
+  AttentionShape shape = shapeOf(1, 200, 200, 1, 1, 4, true);
+  shape.scale = 1.0f;
+  AttentionInputs inputs = randomInputs(shape, 2);
+  for (size_t i = 0; i < 200; ++i)
+    for (size_t d = 0; d < 4; ++d) {
+      inputs.q[i * 4 + d] = d == 0 ? 30 : 0;
+      inputs.k[i * 4 + d] = d == 0 ? double(i) : 0;
+    }
+  const AttentionOutputs expected = referenceAttention(shape, inputs, 0, 0);
+  for (Isa isa : hostIsas()) {
+    shape.isa = isa;
+    const AttentionResults results = runKernels(shape, inputs, 0, 0);
+    EXPECT_LE(relativeError(results.out, expected.out), 1e-4); // scores of 6e3 carry an error of 3e-4
+    EXPECT_LE(relativeError(results.lse, expected.lse), tolerance);
+    for (float value : results.dq)
+      EXPECT_TRUE(std::isfinite(value));
+  }
+}
+
+// A NaN that a maximum or an exponential swallows would train on.
+TEST(Attention, NaNSurvives) {
+  AttentionShape shape = shapeOf(1, 40, 40, 1, 1, 8, true);
+  AttentionInputs inputs = randomInputs(shape, 2);
+  inputs.k[20 * 8 + 3] = std::numeric_limits<double>::quiet_NaN();
+  for (Isa isa : hostIsas()) {
+    shape.isa = isa;
+    const AttentionResults results = runKernels(shape, inputs, 0, 0);
+    for (size_t i = 0; i < 40; ++i) {
+      EXPECT_EQ(std::isnan(results.out[i * 8]), i >= 20) << i;
+      EXPECT_EQ(std::isnan(results.dq[i * 8]), i >= 20) << i;
+    }
+  }
+}
+
+// A dispatch table whose rows are swapped: fused and separate rounding differ somewhere in a thousand sums.
+TEST(Attention, IsaIsHonoured) {
+  AttentionShape shape = shapeOf(1, 64, 64, 1, 1, 24, false);
+  const AttentionInputs inputs = randomInputs(shape, 4);
+  shape.isa = Isa::Baseline;
+  const AttentionResults baseline = runKernels(shape, inputs, 0, 0);
+  if (hostIsa() == Isa::Baseline)
+    GTEST_SKIP() << "this processor has one level only";
+  shape.isa = Isa::V3;
+  EXPECT_FALSE(sameBits(baseline.out, runKernels(shape, inputs, 0, 0).out));
+}
+
+TEST(Isa, FromFeatures) {
+  std::vector<std::string_view> features = {"sse4.2", "avx", "avx2", "bmi", "bmi2", "f16c", "fma", "lzcnt"};
+  EXPECT_EQ(isaFromFeatures(features), Isa::Baseline);
+  features.push_back("movbe");
+  EXPECT_EQ(isaFromFeatures(features), Isa::V3);
+  features.insert(features.end(), {"avx512f", "avx512bw", "avx512cd", "avx512dq"});
+  EXPECT_EQ(isaFromFeatures(features), Isa::V3);
+  features.push_back("avx512vl");
+  EXPECT_EQ(isaFromFeatures(features), Isa::V4);
+  EXPECT_EQ(name(Isa::V4), "x86-64-v4");
+}
+
+} // namespace
