@@ -106,6 +106,9 @@ AdjointReads AttentionOp::adjointReads() {
 MOE_ADJOINT(RouteOp) {
   if (failed(rejectGradients(*this, resultGrads, {0, 1, 3, 5, 6, 7})))
     return failure();
+  // The noise decides between experts and has no gradient.
+  if (!needed.test(0))
+    return success();
   TensorBuilder b(builder, getLoc());
   Value dWeight = resultGrads[2] ? resultGrads[2] : b.splatLike(getWeight(), 0.0);
   Value dAux = resultGrads[4] ? resultGrads[4] : b.splatLike(getAux(), 0.0);
