@@ -6,6 +6,7 @@
 
 #include "ir/Status.h"
 #include "ir/Dialect.h"
+#include "llvm/ADT/STLExtras.h"
 #include "llvm/Support/raw_ostream.h"
 #include <map>
 #include <vector>
@@ -45,7 +46,9 @@ std::string moe::ir::statusTable(MLIRContext &context) {
      << "| operation | verifier | shape | layout | reference | adjoint | decomposition | cost | CPU | CUDA | tests |\n"
      << "|---|---|---|---|---|---|---|---|---|---|---|\n";
   Notes notes;
-  for (RegisteredOperationName name : context.getRegisteredOperationsByDialect("moe")) {
+  llvm::SmallVector<RegisteredOperationName> names(context.getRegisteredOperationsByDialect("moe"));
+  llvm::sort(names, [](auto a, auto b) { return a.getStringRef() < b.getStringRef(); });
+  for (RegisteredOperationName name : names) {
     auto *model = name.getInterface<MoeOpInterface>();
     if (!model)
       continue;
