@@ -70,8 +70,8 @@ onnx::FunctionProto attentionFunction(int64_t opset) {
   b.add("Unsqueeze", {"real_keys", "axes_1_2"}, "real_keys_4d");
   b.add("And", {"causal_mask", "real_keys_4d"}, "allowed");
 
-  b.scalar(-std::numeric_limits<float>::infinity(), "minus_infinity");
-  b.scalar(0.0f, "nothing");
+  b.scalar(-std::numeric_limits<double>::infinity(), "minus_infinity");
+  b.scalar(0.0, "nothing");
   b.add("Where", {"allowed", "scores", "minus_infinity"}, "masked");
   b.add("Softmax", {"masked"}, "softmax", {{"axis", int64_t(-1)}});
   // A row without any key is NaN after the softmax; it becomes zero.

@@ -21,14 +21,13 @@ Initialization::Initialization(onnx::TrainingInfoProto &info)
 }
 
 void Initialization::normal(const std::string &name, const Shape &shape, double deviation) {
-  nodes.add("RandomNormal", {}, initialName(name),
-            {{"mean", 0.0f}, {"scale", static_cast<float>(deviation)}, {"shape", shape}});
+  nodes.add("RandomNormal", {}, initialName(name), {{"mean", 0.0}, {"scale", deviation}, {"shape", shape}});
   bind(name, shape);
 }
 
 void Initialization::normalExceptRow(const std::string &name, const Shape &shape, double deviation, int64_t row) {
   const std::string drawn = name + ".drawn", rows = name + ".zero_rows", zeros = name + ".zeros";
-  nodes.add("RandomNormal", {}, drawn, {{"mean", 0.0f}, {"scale", static_cast<float>(deviation)}, {"shape", shape}});
+  nodes.add("RandomNormal", {}, drawn, {{"mean", 0.0}, {"scale", deviation}, {"shape", shape}});
   nodes.list({row}, name + ".zero_row");
   nodes.list({1, 1}, name + ".zero_rows.shape");
   nodes.add("Reshape", {name + ".zero_row", name + ".zero_rows.shape"}, rows);
@@ -38,8 +37,7 @@ void Initialization::normalExceptRow(const std::string &name, const Shape &shape
 }
 
 void Initialization::uniform(const std::string &name, const Shape &shape, double bound) {
-  nodes.add("RandomUniform", {}, initialName(name),
-            {{"low", static_cast<float>(-bound)}, {"high", static_cast<float>(bound)}, {"shape", shape}});
+  nodes.add("RandomUniform", {}, initialName(name), {{"low", -bound}, {"high", bound}, {"shape", shape}});
   bind(name, shape);
 }
 

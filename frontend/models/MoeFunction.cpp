@@ -41,7 +41,7 @@ private:
     b.attribute("capacity_factor", onnx::AttributeProto::FLOAT, "capacity_factor");
     b.scalar(int64_t(0), "zero");
     b.scalar(int64_t(1), "one");
-    b.scalar(0.0f, "nothing");
+    b.scalar(0.0, "nothing");
     for (int64_t axis : {-1, 0, 1, 2})
       b.list({axis}, axis < 0 ? "axis_last" : "axis_" + std::to_string(axis));
     b.add("Unsqueeze", {"E", "axis_0"}, "E_1");
@@ -75,7 +75,7 @@ private:
     b.list({0, 1}, "off_on");
     choose("first", "p");
     if (structure.topK == 2) {
-      b.scalar(-std::numeric_limits<float>::infinity(), "minus_infinity");
+      b.scalar(-std::numeric_limits<double>::infinity(), "minus_infinity");
       b.add("Cast", {"first_onehot"}, "first_taken", {{"to", int64_t(onnx::TensorProto::BOOL)}});
       b.add("Where", {"first_taken", "minus_infinity", "logits"}, "other_logits");
       choose("second", "other_logits");
@@ -152,7 +152,7 @@ private:
       b.add("Where", {"first_kept", "first_p", "nothing"}, "first_weight");
       return;
     }
-    b.scalar(std::numeric_limits<float>::epsilon(), "epsilon");
+    b.scalar(static_cast<double>(std::numeric_limits<float>::epsilon()), "epsilon");
     auto drop = [&](const std::string &from, const std::string &to) {
       for (const std::string &choice : choices())
         b.add("Where", {choice + "_kept", choice + from, "nothing"}, choice + to);

@@ -5,20 +5,29 @@
 //===----------------------------------------------------------------------------------------------------------------===//
 
 #include "frontend/models/NodeBuilder.h"
+#include <charconv>
 
 namespace moe::models {
 namespace {
 
 struct AttributeWriter {
+  onnx::NodeProto &node;
   onnx::AttributeProto &proto;
 
   void operator()(int64_t value) const {
     proto.set_type(onnx::AttributeProto::INT);
     proto.set_i(value);
   }
-  void operator()(float value) const {
+  void operator()(double value) const {
     proto.set_type(onnx::AttributeProto::FLOAT);
-    proto.set_f(value);
+    proto.set_f(static_cast<float>(value));
+    if (static_cast<double>(proto.f()) == value)
+      return;
+    char text[32];
+    auto [end, code] = std::to_chars(text, text + sizeof(text), value);
+    onnx::StringStringEntryProto &exact = *node.add_metadata_props();
+    exact.set_key(kExactPrefix + proto.name());
+    exact.set_value(std::string(text, end));
   }
   void operator()(const std::string &value) const {
     proto.set_type(onnx::AttributeProto::STRING);
@@ -43,7 +52,7 @@ struct AttributeWriter {
 void setAttribute(onnx::NodeProto &node, const Attribute &attribute) {
   onnx::AttributeProto &proto = *node.add_attribute();
   proto.set_name(attribute.name);
-  std::visit(AttributeWriter{proto}, attribute.value);
+  std::visit(AttributeWriter{node, proto}, attribute.value);
 }
 
 onnx::NodeProto &NodeBuilder::addNode(const std::string &domain, const std::string &op, const Names &inputs,
@@ -71,7 +80,7 @@ std::string NodeBuilder::scalar(int64_t value, const std::string &output) {
   return add("Constant", {}, output, {{"value_int", value}});
 }
 
-std::string NodeBuilder::scalar(float value, const std::string &output) {
+std::string NodeBuilder::scalar(double value, const std::string &output) {
   return add("Constant", {}, output, {{"value_float", value}});
 }
 

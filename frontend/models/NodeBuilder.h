@@ -18,14 +18,19 @@ namespace moe::models {
 /// The domain of our model-local functions.
 inline constexpr const char *kDomain = "ai.moec";
 
+/// metadata_props of a node: this + the attribute's name = shortest decimal that reads back as the exact double.
+inline constexpr const char *kExactPrefix = "ai.moec.f64.";
+
 /// Inside a function body: the value of the function's own attribute of that name.
 struct AttributeReference {
   std::string name;
   onnx::AttributeProto::AttributeType type;
 };
 
+/// A double is stored as a FLOAT. Where that rounds, the node's metadata keeps the exact value (`kExactPrefix`), so
+/// that a reader which computes in double loses nothing.
 using AttributeValue =
-    std::variant<int64_t, float, std::string, std::vector<int64_t>, onnx::TensorProto, AttributeReference>;
+    std::variant<int64_t, double, std::string, std::vector<int64_t>, onnx::TensorProto, AttributeReference>;
 
 struct Attribute {
   std::string name;
@@ -53,7 +58,7 @@ public:
 
   /// `Constant` nodes. A scalar is of shape [], a list of shape [n].
   std::string scalar(int64_t value, const std::string &output);
-  std::string scalar(float value, const std::string &output);
+  std::string scalar(double value, const std::string &output);
   std::string list(const std::vector<int64_t> &values, const std::string &output);
   /// The scalar value of the enclosing function's attribute `attribute` (INT or FLOAT).
   std::string attribute(const std::string &attribute, onnx::AttributeProto::AttributeType type,

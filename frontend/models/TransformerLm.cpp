@@ -16,7 +16,7 @@ namespace {
 constexpr int64_t kIrVersion = 10;
 /// The 256 bytes behind `<s>`, `<pad>`, `</s>`, `<unk>`.
 constexpr int64_t kByteVocabulary = 260;
-constexpr float kLayerNormEpsilon = 1e-5f;
+constexpr double kLayerNormEpsilon = 1e-5;
 
 using Shape = std::vector<int64_t>;
 
@@ -124,7 +124,7 @@ private:
     file.addWeight("decoder.embed_tokens.weight", table);
     init.normalExceptRow("decoder.embed_tokens.weight", table, deviation, o.padId);
     b.add("Gather", {"decoder.embed_tokens.weight", "input_ids"}, "decoder.embed_tokens", {{"axis", int64_t(0)}});
-    b.scalar(static_cast<float>(std::sqrt(static_cast<double>(d))), "decoder.embed_scale");
+    b.scalar(std::sqrt(static_cast<double>(d)), "decoder.embed_scale");
     b.add("Mul", {"decoder.embed_tokens", "decoder.embed_scale"}, "decoder.embed_tokens.scaled");
 
     // Real tokens are numbered from padId + 1; padding takes row padId, which is zero.
@@ -173,9 +173,9 @@ private:
     const auto head = static_cast<double>(d / o.decoderAttentionHeads);
     b.addNode(kDomain, "Attention", operands, {name + ".context"},
               {{"num_heads", o.decoderAttentionHeads},
-               {"scale", static_cast<float>(1.0 / std::sqrt(head))},
+               {"scale", 1.0 / std::sqrt(head)},
                {"causal", int64_t(1)},
-               {"dropout", static_cast<float>(o.attentionDropout)}});
+               {"dropout", o.attentionDropout}});
     describe(*graph.add_value_info(), name + ".context", onnx::TensorProto::FLOAT, {"batch", "seq", d});
     return linear(name + ".out_proj", name + ".context", d, d, xavier, 0.0);
   }
@@ -210,16 +210,16 @@ private:
     b.addNode(kDomain, "MoE", operands, {name, aux},
               {{"num_experts", e},
                {"top_k", int64_t(o.moeTop1Expert ? 1 : 2)},
-               {"capacity_factor", o.moeTop1Expert ? 1.0f : 2.0f},
-               {"eval_capacity_token_fraction", static_cast<float>(o.moeEvalCapacityTokenFraction)},
+               {"capacity_factor", o.moeTop1Expert ? 1.0 : 2.0},
+               {"eval_capacity_token_fraction", o.moeEvalCapacityTokenFraction},
                {"second_expert_policy", o.moeSecondExpertPolicy},
                {"normalize_gate_prob_before_dropping", int64_t(o.moeNormalizeGateProbBeforeDropping)},
                {"batch_prioritized_routing", int64_t(o.moeBatchPrioritizedRouting)},
                {"gating_use_fp32", int64_t(o.moeGatingUseFp32)},
                {"normalize_expert_grad", o.moeNormalizeExpertGrad},
                {"activation", activation()},
-               {"dropout", static_cast<float>(o.dropout)},
-               {"activation_dropout", static_cast<float>(o.activationDropout)}});
+               {"dropout", o.dropout},
+               {"activation_dropout", o.activationDropout}});
     describe(*graph.add_value_info(), name, onnx::TensorProto::FLOAT, {"batch", "seq", d});
     describe(*graph.add_value_info(), aux, onnx::TensorProto::FLOAT, {"groups"});
     auxiliary.push_back(aux);
@@ -250,13 +250,13 @@ private:
     b.add("Cast", {"is_counted"}, "counted", {{"to", int64_t(onnx::TensorProto::FLOAT)}});
     b.add("ReduceSum", {"counted"}, "loss_weight", {{"keepdims", int64_t(0)}});
     // A batch without any counted label has loss 0, not 0/0.
-    b.scalar(1.0f, "one");
+    b.scalar(1.0, "one");
     b.add("Max", {"loss_weight", "one"}, "loss_divisor");
     if (auxiliary.empty()) {
-      b.scalar(0.0f, "aux_loss");
+      b.scalar(0.0, "aux_loss");
       b.add("Identity", {sum}, "loss_sum");
     } else {
-      b.scalar(static_cast<float>(o.moeGateLossWt), "moe_gate_loss_wt");
+      b.scalar(o.moeGateLossWt, "moe_gate_loss_wt");
       b.add("Mul", {gateLossSum(), "moe_gate_loss_wt"}, "moe_gate_loss_weighted");
       b.add("Add", {sum, "moe_gate_loss_weighted"}, "loss_sum");
       b.add("Div", {"moe_gate_loss_sum", "loss_divisor"}, "aux_loss");
@@ -268,7 +268,7 @@ private:
   std::string gateLossSum() {
     std::string gate = b.add("Sum", auxiliary, "moe_gate_loss_by_group_sum");
     if (o.moeGateLossCombineMethod == "average") {
-      b.scalar(static_cast<float>(auxiliary.size()), "moe_layers");
+      b.scalar(static_cast<double>(auxiliary.size()), "moe_layers");
       gate = b.add("Div", {gate, "moe_layers"}, "moe_gate_loss_by_group_average");
     }
     if (o.moeGateLossTransform == "neg_log") {
@@ -313,7 +313,7 @@ private:
       return x;
     bool &exists = ratio == "dropout_ratio" ? hasDropoutRatio : hasActivationDropoutRatio;
     if (!exists)
-      b.scalar(static_cast<float>(probability), ratio);
+      b.scalar(probability, ratio);
     exists = true;
     return b.add("Dropout", {x, ratio}, x + ".dropout");
   }

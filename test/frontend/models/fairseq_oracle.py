@@ -1,8 +1,9 @@
 """A float64 replica of fairseq's `transformer_lm_gpt` with MoE layers, in numpy, used as an oracle by the tests.
 
-It follows the published formulas with plain loops over tokens (one routing group = one fairseq process) and shares nothing
-with the ONNX bodies under test. Also holds the readers of the recorded values in test/data/fairseq.
+It follows the published formulas with plain loops over tokens (one routing group = one fairseq process) and shares
+nothing with the ONNX bodies under test. Also holds the readers of the recorded values in test/data/fairseq.
 """
+
 import json
 import math
 import pathlib
@@ -25,7 +26,9 @@ def load(path):
     out = {}
     for name, entry in head.items():
         begin, end = entry["data_offsets"]
-        out[name] = np.frombuffer(raw[8 + size + begin : 8 + size + end], DTYPES[entry["dtype"]]).reshape(entry["shape"])
+        out[name] = np.frombuffer(raw[8 + size + begin : 8 + size + end], DTYPES[entry["dtype"]]).reshape(
+            entry["shape"]
+        )
     return out
 
 
@@ -132,17 +135,21 @@ class Model:
         q, k, v = (split(self.linear(f"{name}.{p}_proj", x)) for p in "qkv")
         scores = q @ k.transpose(0, 1, 3, 2) * (dim // self.heads) ** -0.5
         allowed = np.tril(np.ones((length, length), bool))[None, None] & ~padding[:, None, None, :]
-        out = softmax(np.where(allowed, scores, -np.inf)) @ v
+        # A row that sees no key is NaN in fairseq and zero here.
+        masked = np.where(allowed | ~allowed.any(-1, keepdims=True), scores, -np.inf)
+        out = np.where(allowed, softmax(masked), 0.0) @ v
         return self.linear(f"{name}.out_proj", out.transpose(0, 2, 1, 3).reshape(batch, length, dim))
 
     def moe(self, name, x, padding):
         flat, w = x.reshape(-1, x.shape[-1]), self.w
         logits = flat @ w[f"{name}.gate.wg.weight"].T
         l_aux, _, kept = route(
-            logits, top_k=1 if "moe-top1-expert" in self.flags else 2,
+            logits,
+            top_k=1 if "moe-top1-expert" in self.flags else 2,
             normalize_before="moe-normalize-gate-prob-before-dropping" in self.flags,
             prioritized="moe-batch-prioritized-routing" in self.flags,
-            padding=padding.reshape(-1) if "use-moe-pad-mask" in self.flags else None)
+            padding=padding.reshape(-1) if "use-moe-pad-mask" in self.flags else None,
+        )
         y = np.zeros_like(flat)
         for s, e, _, weight in kept:
             h = gelu(w[f"{name}.experts.fc1.weight"][e] @ flat[s] + w[f"{name}.experts.fc1.bias"][e])
@@ -181,6 +188,8 @@ class Model:
         ce = float(((log_z - np.take_along_axis(logits, tgt[..., None], -1)[..., 0]) * counted).sum())
         gate = 0.0
         if aux:
-            gate = sum(aux) / (len(aux) if self.flags.get("moe-gate-loss-combine-method", "average") == "average" else 1)
+            gate = sum(aux) / (
+                len(aux) if self.flags.get("moe-gate-loss-combine-method", "average") == "average" else 1
+            )
             gate = -math.log(gate) if self.flags.get("moe-gate-loss-transform") == "neg_log" else gate
         return ce, gate * counted.sum(), int(counted.sum()), logits

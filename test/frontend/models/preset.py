@@ -1,4 +1,5 @@
 """Shared by the tests: runs `moec model`, writes weights into a model's external data, runs ONNX Runtime."""
+
 import pathlib
 import subprocess
 import sys
@@ -13,7 +14,8 @@ DATA = pathlib.Path(__file__).resolve().parents[2] / "data" / "fairseq"
 MOEC = sys.argv[1] if len(sys.argv) > 1 else "moec"
 
 # Sizes that are quick to check; every test adds what it is about.
-TINY = "--decoder-layers 2 --decoder-embed-dim 8 --decoder-ffn-embed-dim 12 --decoder-attention-heads 2 --tokens-per-sample 16 --vocab-size 20".split()
+TINY = """--decoder-layers 2 --decoder-embed-dim 8 --decoder-ffn-embed-dim 12 --decoder-attention-heads 2
+--tokens-per-sample 16 --vocab-size 20""".split()
 
 
 def moec(*args):
@@ -63,8 +65,11 @@ def session(path):
 def random_weights(model, seed=0, scale=0.3):
     rng = np.random.default_rng(seed)
     bound = {b.key for b in model.training_info[0].initialization_binding}
-    return {t.name: rng.normal(0, scale, tuple(t.dims)).astype(np.float32)
-            for t in model.graph.initializer if t.name in bound}
+    return {
+        t.name: rng.normal(0, scale, tuple(t.dims)).astype(np.float32)
+        for t in model.graph.initializer
+        if t.name in bound
+    }
 
 
 class TestCase(unittest.TestCase):

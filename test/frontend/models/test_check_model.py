@@ -1,8 +1,8 @@
 """The written files are valid ONNX, mean what fairseq's flags mean, and cost nothing to write."""
+
 import math
 import os
 import subprocess
-import time
 
 import numpy as np
 import onnx
@@ -26,8 +26,8 @@ VARIANTS = [
     "MOE --moe-batch-prioritized-routing --share-decoder-input-output-embed --decoder-learned-pos --pad-id 3",
     "MOE --alternate-decoder-ffn-embed-dim 20",
 ]
-LARGE = """--decoder-layers 24 --decoder-embed-dim 2048 --decoder-ffn-embed-dim 8192 --decoder-attention-heads 16 --moe-freq 2 --moe-expert-count 8
---share-decoder-input-output-embed --tokens-per-sample 2048 --vocab-size 50000""".split()
+LARGE = """--decoder-layers 24 --decoder-embed-dim 2048 --decoder-ffn-embed-dim 8192 --decoder-attention-heads 16
+--moe-freq 2 --moe-expert-count 8 --share-decoder-input-output-embed --tokens-per-sample 2048 --vocab-size 50000""".split()
 
 
 def words(variant):
@@ -35,15 +35,15 @@ def words(variant):
 
 
 def gelu_tanh(x):
-    return 0.5 * x * (1.0 + np.tanh(math.sqrt(2.0 / math.pi) * (x + 0.044715 * x ** 3)))
+    return 0.5 * x * (1.0 + np.tanh(math.sqrt(2.0 / math.pi) * (x + 0.044715 * x**3)))
 
 
 def batch(seed, vocabulary, pad):
-    """Inputs with padding in front, behind and nowhere; labels with their own padding."""
+    """Inputs with padding in front, between, behind and nowhere; labels with their own padding."""
     rng = np.random.default_rng(seed)
     ids = rng.integers(0, vocabulary, (4, 13))
     ids[ids == pad] = 2 if pad != 2 else 4
-    ids[0, 9:] = ids[2, 12:] = pad
+    ids[0, 9:] = ids[1, :2] = ids[2, 5] = ids[2, 12:] = pad
     labels = rng.integers(0, vocabulary, (4, 13))
     labels[0, 8:] = labels[1, 2] = pad
     return ids, labels
@@ -69,9 +69,13 @@ class CheckModelTest(preset.TestCase):
                 flags = oracle.arguments(" ".join([*preset.TINY, *words(variant)]))
                 pad, groups = int(flags.get("pad-id", 1)), int(flags.get("routing-groups", 1))
                 ids, labels = batch(seed, 20, pad)
-                loss, logits, aux = preset.session(self.path).run(["loss", "logits", "aux_loss"], {"input_ids": ids, "labels": labels})
+                loss, logits, aux = preset.session(self.path).run(
+                    ["loss", "logits", "aux_loss"], {"input_ids": ids, "labels": labels}
+                )
                 reference = oracle.Model(flags, weights, pad)
-                original, oracle.gelu = oracle.gelu, gelu_tanh if flags.get("activation-fn") == "gelu_fast" else oracle.gelu
+                original, oracle.gelu = oracle.gelu, (
+                    gelu_tanh if flags.get("activation-fn") == "gelu_fast" else oracle.gelu
+                )
                 try:
                     parts = [reference(s, t) for s, t in zip(np.split(ids, groups), np.split(labels, groups))]
                 finally:
@@ -79,7 +83,9 @@ class CheckModelTest(preset.TestCase):
                 ce, gate, count = (sum(p[i] for p in parts) for i in range(3))
                 np.testing.assert_allclose(logits, np.concatenate([p[3] for p in parts]), atol=2e-5)
                 self.assertAlmostEqual(float(aux), gate / count, delta=2e-6)
-                self.assertAlmostEqual(float(loss), (ce + float(flags.get("moe-gate-loss-wt", 1.0)) * gate) / count, delta=1e-5)
+                self.assertAlmostEqual(
+                    float(loss), (ce + float(flags.get("moe-gate-loss-wt", 1.0)) * gate) / count, delta=1e-5
+                )
 
     def test_no_counted_label(self):
         preset.fill(self.path, preset.random_weights(preset.write(self.path, *preset.TINY, *MOE)))
@@ -88,15 +94,32 @@ class CheckModelTest(preset.TestCase):
         self.assertEqual((float(loss), float(aux)), (0.0, 0.0))
 
     def test_dropout_is_where_fairseq_has_it(self):
-        """Nodes without training_mode in the dense part, attributes and body nodes in the functions; no effect elsewhere."""
-        model = preset.write(self.path, *preset.TINY, *MOE, "--dropout", 0.25, "--attention-dropout", 0.5, "--activation-dropout", 0.125)
-        values = {n.output[0]: n.attribute[0].f for n in model.graph.node if n.op_type == "Constant" and n.attribute[0].name == "value_float"}
+        """Nodes without training_mode in the dense part, attributes in the functions; no effect in other runtimes."""
+        model = preset.write(
+            self.path, *preset.TINY, *MOE, "--dropout", 0.25, "--attention-dropout", 0.5, "--activation-dropout", 0.125
+        )
+        values = {
+            n.output[0]: n.attribute[0].f
+            for n in model.graph.node
+            if n.op_type == "Constant" and n.attribute[0].name == "value_float"
+        }
         nodes = {n.input[0]: values[n.input[1]] for n in model.graph.node if n.op_type == "Dropout"}
         layers = [f"decoder.layers.{i}" for i in range(2)]
-        self.assertEqual(nodes, {"decoder.embed": 0.25, **{f"{layer}.self_attn.out_proj": 0.25 for layer in layers},
-                                 "decoder.layers.0.activation": 0.125, "decoder.layers.0.fc2": 0.25})
+        self.assertEqual(
+            nodes,
+            {
+                "decoder.embed": 0.25,
+                **{f"{layer}.self_attn.out_proj": 0.25 for layer in layers},
+                "decoder.layers.0.activation": 0.125,
+                "decoder.layers.0.fc2": 0.25,
+            },
+        )
         self.assertTrue(all(len(n.input) == 2 for n in model.graph.node if n.op_type == "Dropout"))
-        attributes = {n.op_type: {a.name: helper.get_attribute_value(a) for a in n.attribute} for n in model.graph.node if n.domain == "ai.moec"}
+        attributes = {
+            n.op_type: {a.name: helper.get_attribute_value(a) for a in n.attribute}
+            for n in model.graph.node
+            if n.domain == "ai.moec"
+        }
         self.assertEqual(attributes["Attention"]["dropout"], 0.5)
         self.assertEqual((attributes["MoE"]["dropout"], attributes["MoE"]["activation_dropout"]), (0.25, 0.125))
         weights = preset.random_weights(model)
@@ -111,25 +134,63 @@ class CheckModelTest(preset.TestCase):
 
     def test_attributes(self):
         """Every gate option reaches the MoE node, defaults included; metadata tells the importer what it needs."""
-        read = lambda model: {a.name: helper.get_attribute_value(a) for n in model.graph.node if n.op_type == "MoE" for a in n.attribute}
+        read = lambda model: {
+            a.name: helper.get_attribute_value(a) for n in model.graph.node if n.op_type == "MoE" for a in n.attribute
+        }
         plain = preset.write(self.path, *preset.TINY, "--moe-freq", 2, "--moe-expert-count", 4)
-        self.assertEqual(read(plain), {
-            "num_experts": 4, "top_k": 2, "capacity_factor": 2.0, "eval_capacity_token_fraction": 0.25, "second_expert_policy": b"sampling",
-            "normalize_gate_prob_before_dropping": 0, "batch_prioritized_routing": 0, "gating_use_fp32": 0, "normalize_expert_grad": b"world_size",
-            "activation": b"gelu", "dropout": np.float32(0.1), "activation_dropout": 0.0})
-        other = preset.write(self.path, *preset.TINY, *MOE, "--moe-second-expert-policy", "random", "--moe-normalize-gate-prob-before-dropping",
-                             "--moe-batch-prioritized-routing", "--moe-gating-use-fp32", "--moe-normalize-expert-grad", "sqrt_world_size",
-                             "--moe-eval-capacity-token-fraction", "-1.0", "--activation-fn", "gelu_fast", "--vocab-size", 260)
+        self.assertEqual(
+            read(plain),
+            {
+                "num_experts": 4,
+                "top_k": 2,
+                "capacity_factor": 2.0,
+                "eval_capacity_token_fraction": 0.25,
+                "second_expert_policy": b"sampling",
+                "normalize_gate_prob_before_dropping": 0,
+                "batch_prioritized_routing": 0,
+                "gating_use_fp32": 0,
+                "normalize_expert_grad": b"world_size",
+                "activation": b"gelu",
+                "dropout": np.float32(0.1),
+                "activation_dropout": 0.0,
+            },
+        )
+        other = preset.write(
+            self.path,
+            *preset.TINY,
+            *MOE,
+            "--moe-second-expert-policy",
+            "random",
+            "--moe-normalize-gate-prob-before-dropping",
+            "--moe-batch-prioritized-routing",
+            "--moe-gating-use-fp32",
+            "--moe-normalize-expert-grad",
+            "sqrt_world_size",
+            "--moe-eval-capacity-token-fraction",
+            "-1.0",
+            "--activation-fn",
+            "gelu_fast",
+            "--vocab-size",
+            260,
+        )
         got = read(other)
-        self.assertEqual((got["second_expert_policy"], got["normalize_expert_grad"], got["activation"]), (b"random", b"sqrt_world_size", b"gelu_tanh"))
-        self.assertEqual([got[k] for k in ("normalize_gate_prob_before_dropping", "batch_prioritized_routing", "gating_use_fp32")], [1, 1, 1])
+        self.assertEqual(
+            (got["second_expert_policy"], got["normalize_expert_grad"], got["activation"]),
+            (b"random", b"sqrt_world_size", b"gelu_tanh"),
+        )
+        self.assertEqual(
+            [got[k] for k in ("normalize_gate_prob_before_dropping", "batch_prioritized_routing", "gating_use_fp32")],
+            [1, 1, 1],
+        )
         self.assertEqual(got["eval_capacity_token_fraction"], -1.0)
         top1 = read(preset.write(self.path, *preset.TINY, *MOE, "--moe-top1-expert"))
         self.assertEqual((top1["top_k"], top1["capacity_factor"]), (1, 1.0))
 
         props = {p.key: p.value for p in other.metadata_props}
-        self.assertEqual([props[f"ai.moec.{k}"] for k in ("version", "preset", "pad_id", "tokenizer", "loss_weight", "loss_sum")],
-                         ["1", "transformer_lm_gpt", "1", "bytes+4", "loss_weight", "loss_sum"])
+        self.assertEqual(
+            [props[f"ai.moec.{k}"] for k in ("version", "preset", "pad_id", "tokenizer", "loss_weight", "loss_sum")],
+            ["1", "transformer_lm_gpt", "1", "bytes+4", "loss_weight", "loss_sum"],
+        )
         self.assertEqual({p.key: p.value for p in plain.metadata_props}["ai.moec.tokenizer"], "none")
         values = {name for node in other.graph.node for name in node.output}
         self.assertLessEqual({"loss_weight", "loss_sum"}, values)
@@ -150,8 +211,20 @@ class InitializationTest(preset.TestCase):
     def test_distributions(self):
         """Bounds exactly, deviations to four standard errors; all parameters and nothing else are bound."""
         d, f, vocabulary = 64, 96, 500
-        model = preset.write(self.path, *preset.TINY, *MOE, "--decoder-embed-dim", d, "--decoder-ffn-embed-dim", f, "--vocab-size", vocabulary,
-                             "--decoder-learned-pos", "--tokens-per-sample", 200)
+        model = preset.write(
+            self.path,
+            *preset.TINY,
+            *MOE,
+            "--decoder-embed-dim",
+            d,
+            "--decoder-ffn-embed-dim",
+            f,
+            "--vocab-size",
+            vocabulary,
+            "--decoder-learned-pos",
+            "--tokens-per-sample",
+            200,
+        )
         drawn = self.run_initialization(model)
         floats = {t.name: tuple(t.dims) for t in model.graph.initializer if t.data_type == onnx.TensorProto.FLOAT}
         self.assertEqual({k: v.shape for k, v in drawn.items()}, floats)
@@ -186,21 +259,20 @@ class InitializationTest(preset.TestCase):
         self.assertEqual(list(table.dims), [52, 8])
         place = preset.external(table)
         raw = (self.folder / place["location"]).read_bytes()
-        values = np.frombuffer(raw[int(place["offset"]):][:int(place["length"])], np.float32).reshape(52, 8)
+        values = np.frombuffer(raw[int(place["offset"]) :][: int(place["length"])], np.float32).reshape(52, 8)
         np.testing.assert_allclose(values, oracle.sinusoidal(52, 8, 1), atol=6e-8)
-        rest = raw[:int(place["offset"])] + raw[int(place["offset"]) + int(place["length"]):]
+        rest = raw[: int(place["offset"])] + raw[int(place["offset"]) + int(place["length"]) :]
         self.assertEqual(rest.count(0), len(rest))
 
 
 class LargeTest(preset.TestCase):
     def test_four_billion_parameters(self):
-        """24 x 2048 with 8 experts: 4,130,631,680 parameters in under 3 s, 200 MB of memory and 64 MB of disk."""
-        begin = time.monotonic()
+        """24 x 2048 with 8 experts: 4,130,631,680 parameters in under 3 s of a core, 200 MB of memory and 64 MB of disk."""
         child = subprocess.Popen([preset.MOEC, "model", "transformer_lm_gpt", *LARGE, "-o", self.path])
         _, status, usage = os.wait4(child.pid, 0)
         child.returncode = os.waitstatus_to_exitcode(status)
         self.assertEqual(child.returncode, 0)
-        self.assertLess(time.monotonic() - begin, 3.0)
+        self.assertLess(usage.ru_utime + usage.ru_stime, 3.0)
         self.assertLess(usage.ru_maxrss, 200 * 1024)
         stat = os.stat(f"{self.path}.data")
         self.assertLess(stat.st_blocks * 512, 64 << 20)
@@ -210,7 +282,11 @@ class LargeTest(preset.TestCase):
         self.assertEqual(sum(sizes.values()), 4_130_631_680)
         self.assertEqual(sum(v for k, v in sizes.items() if ".experts." not in k), 908_423_168)
         self.assertGreaterEqual(stat.st_size, 4 * 4_130_631_680)
-        places = sorted((int(preset.external(t)["offset"]), int(preset.external(t)["length"])) for t in model.graph.initializer if t.external_data)
+        places = sorted(
+            (int(preset.external(t)["offset"]), int(preset.external(t)["length"]))
+            for t in model.graph.initializer
+            if t.external_data
+        )
         self.assertTrue(all(a + n <= b for (a, n), (b, _) in zip(places, places[1:])))
         onnx.checker.check_model(str(self.path))
 

@@ -1,4 +1,5 @@
-"""ONNX Runtime executes the written files and reproduces fairseq's recorded losses and routing (float64 runs of the trainer)."""
+"""ONNX Runtime executes the written files and reproduces fairseq's recorded losses and routing."""
+
 import json
 import unittest
 
@@ -10,13 +11,14 @@ import fairseq_oracle as oracle
 import preset
 
 # fairseq's flags that `moec model` takes.
-FLAGS = """decoder-layers decoder-embed-dim decoder-ffn-embed-dim decoder-attention-heads share-decoder-input-output-embed dropout
-attention-dropout activation-dropout tokens-per-sample decoder-learned-pos moe-freq moe-expert-count moe-gating-use-fp32
-moe-eval-capacity-token-fraction moe-gate-loss-wt moe-gate-loss-combine-method moe-second-expert-policy moe-normalize-expert-grad
-moe-normalize-gate-prob-before-dropping moe-batch-prioritized-routing moe-gate-loss-transform moe-top1-expert use-moe-pad-mask""".split()
+FLAGS = """decoder-layers decoder-embed-dim decoder-ffn-embed-dim decoder-attention-heads tokens-per-sample
+share-decoder-input-output-embed dropout attention-dropout activation-dropout decoder-learned-pos moe-freq
+moe-expert-count moe-gating-use-fp32 moe-eval-capacity-token-fraction moe-gate-loss-wt moe-gate-loss-combine-method
+moe-second-expert-policy moe-normalize-expert-grad moe-normalize-gate-prob-before-dropping moe-top1-expert
+moe-batch-prioritized-routing moe-gate-loss-transform use-moe-pad-mask""".split()
 CONFIGURATIONS = sorted(p.parent for p in preset.DATA.glob("*/config.json"))
 # What the MoE body computes on the way and the recorded routing pins.
-INTERNALS = {"C": [1]} | {f"{choice}{part}": None for choice in ("first", "second") for part in ("", "_slot", "_kept", "_weight")}
+INTERNALS = ["C"] + [choice + part for choice in ("first", "second") for part in ("", "_slot", "_kept", "_weight")]
 
 
 def expose(model):
@@ -24,7 +26,13 @@ def expose(model):
     function = next(f for f in model.functions if f.name == "MoE")
     defined = {name for node in function.node for name in node.output}
     values = [v for v in INTERNALS if v in defined]
-    kinds = {"C": TensorProto.INT64, "": TensorProto.INT64, "_slot": TensorProto.INT64, "_kept": TensorProto.BOOL, "_weight": TensorProto.FLOAT}
+    kinds = {
+        "C": TensorProto.INT64,
+        "": TensorProto.INT64,
+        "_slot": TensorProto.INT64,
+        "_kept": TensorProto.BOOL,
+        "_weight": TensorProto.FLOAT,
+    }
     function.output.extend(values)
     exposed = {}
     for node in model.graph.node:
@@ -43,7 +51,10 @@ def expose(model):
 def concatenated(folder, world, micro, attempt=0):
     files = ["batches.safetensors"] if world == 1 else [f"batches-rank{r}.safetensors" for r in range(world)]
     data = [oracle.load(folder / f) for f in files]
-    return [np.concatenate([d[f"attempt{attempt}.micro{micro}.{part}"] for d in data]).astype(np.int64) for part in ("src", "tgt")]
+    return [
+        np.concatenate([d[f"attempt{attempt}.micro{micro}.{part}"] for d in data]).astype(np.int64)
+        for part in ("src", "tgt")
+    ]
 
 
 class Golden:
@@ -55,8 +66,12 @@ class Golden:
         self.arguments = oracle.arguments(config["args"])
         self.micro = int(self.arguments.get("update-freq", 1))
         initial = oracle.load(preset.DATA / config["init"])
-        flags = [word for flag in FLAGS if flag in self.arguments
-                 for word in ([f"--{flag}"] if self.arguments[flag] is True else [f"--{flag}", self.arguments[flag]])]
+        flags = [
+            word
+            for flag in FLAGS
+            if flag in self.arguments
+            for word in ([f"--{flag}"] if self.arguments[flag] is True else [f"--{flag}", self.arguments[flag]])
+        ]
         vocabulary = initial["decoder.embed_tokens.weight"].shape[0]
         preset.write(path, *flags, "--vocab-size", vocabulary, "--routing-groups", self.world, *extra)
         self.initial = initial
@@ -97,7 +112,11 @@ class GoldenTest(preset.TestCase):
                 exposed = expose(golden.model)
                 onnx.save(golden.model, self.path)
                 session = preset.session(self.path)
-                files = ["routing1.safetensors"] if golden.world == 1 else [f"routing1-rank{r}.safetensors" for r in range(golden.world)]
+                files = (
+                    ["routing1.safetensors"]
+                    if golden.world == 1
+                    else [f"routing1-rank{r}.safetensors" for r in range(golden.world)]
+                )
                 recorded = [oracle.load(folder / f) for f in files]
                 dropped = 0
                 for micro in range(golden.micro):
@@ -106,17 +125,27 @@ class GoldenTest(preset.TestCase):
                     got = dict(zip(names, session.run(names, {"input_ids": src, "labels": tgt})))
                     for layer, values in exposed.items():
                         for group in range(golden.world):
-                            want = {k: recorded[group][f"{layer}.gate.call{micro}.{k}"] for k in ("l_aux", "capacity", "token", "expert", "slot", "weight")}
+                            want = {
+                                k: recorded[group][f"{layer}.gate.call{micro}.{k}"]
+                                for k in ("l_aux", "capacity", "token", "expert", "slot", "weight")
+                            }
                             self.assertEqual(int(got[values["C"]][0]), int(want["capacity"][0]))
                             self.assertLess(abs(got[values["l_aux"]][group] - want["l_aux"][0]), 1e-6)
                             kept = {}
                             for choice in ("first", "second"):
                                 if choice not in values:
                                     continue
-                                expert, slot, keep, weight = (got[values[choice + p]][group] for p in ("", "_slot", "_kept", "_weight"))
+                                expert, slot, keep, weight = (
+                                    got[values[choice + p]][group] for p in ("", "_slot", "_kept", "_weight")
+                                )
                                 dropped += int((~keep).sum())
-                                kept |= {(s, int(expert[s])): (int(slot[s]), float(weight[s])) for s in np.flatnonzero(keep)}
-                            expected = {(int(s), int(e)): (int(c), float(w)) for s, e, c, w in zip(*(want[k] for k in ("token", "expert", "slot", "weight")))}
+                                kept |= {
+                                    (s, int(expert[s])): (int(slot[s]), float(weight[s])) for s in np.flatnonzero(keep)
+                                }
+                            expected = {
+                                (int(s), int(e)): (int(c), float(w))
+                                for s, e, c, w in zip(*(want[k] for k in ("token", "expert", "slot", "weight")))
+                            }
                             self.assertEqual({k: v[0] for k, v in kept.items()}, {k: v[0] for k, v in expected.items()})
                             for key, (_, weight) in expected.items():
                                 self.assertAlmostEqual(kept[key][1], weight, delta=1e-6)
@@ -132,7 +161,7 @@ class GoldenTest(preset.TestCase):
         groups.int64_data[0] = 2
         onnx.save(golden.model, self.path)
         src, tgt = concatenated(folder, 2, 0)
-        loss, = preset.session(self.path).run(["loss"], {"input_ids": src, "labels": tgt})
+        (loss,) = preset.session(self.path).run(["loss"], {"input_ids": src, "labels": tgt})
         want = sum(o["loss"] for o in golden.first["logging_outputs"]) / golden.first["sample_size"]
         self.assertLess(abs(float(loss) - want) / want, 1e-6)
 

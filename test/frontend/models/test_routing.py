@@ -1,5 +1,7 @@
-"""The body of ai.moec.MoE alone: the golden routing cases (logits of 8 tokens, 4 experts) as a layer with x = logits, an identity gate
-and experts f_e(x) = (e + 1) x; random cases against the oracle; groups; attention rows without keys."""
+"""The body of ai.moec.MoE alone: the golden routing cases (logits of 8 tokens, 4 experts) as a layer with x = logits,
+an identity gate and experts f_e(x) = (e + 1) x; random cases against the oracle; groups; attention without keys.
+"""
+
 import copy
 import math
 
@@ -10,8 +12,19 @@ from onnx import TensorProto, helper
 import fairseq_oracle as oracle
 import preset
 
-LOGITS = np.array([[2.0, 1.0, -0.5, 0.0], [1.5, 0.25, 1.0, -1.0], [0.75, -0.25, 0.5, 0.0], [3.0, -1.0, 0.0, 2.5],
-                   [1.25, 1.0, 0.5, -0.75], [-0.5, 2.0, 1.75, 0.0], [2.25, -0.75, 0.0, 1.5], [0.5, -1.5, 0.25, -2.5]], np.float32)
+LOGITS = np.array(
+    [
+        [2.0, 1.0, -0.5, 0.0],
+        [1.5, 0.25, 1.0, -1.0],
+        [0.75, -0.25, 0.5, 0.0],
+        [3.0, -1.0, 0.0, 2.5],
+        [1.25, 1.0, 0.5, -0.75],
+        [-0.5, 2.0, 1.75, 0.0],
+        [2.25, -0.75, 0.0, 1.5],
+        [0.5, -1.5, 0.25, -2.5],
+    ],
+    np.float32,
+)
 L_AUX = 1.709620906940171
 A = [1.268941421369995, 1.755081337596291, 1.875646998228405, 2.132622006394436, 2, 2.437823499114202, 4, 3]
 
@@ -23,8 +36,19 @@ def weighted(first, w1, second, w2):
 class LayerTest(preset.TestCase):
     def layer(self, flags=(), experts=4, activation="linear", **overrides):
         """A session of one MoE node with the function and the attributes that `moec model` writes for `flags`."""
-        model = preset.write(self.path, *preset.TINY, "--moe-freq", 2, "--moe-expert-count", experts, "--moe-second-expert-policy", "all",
-                             "--activation-fn", activation, *flags)
+        model = preset.write(
+            self.path,
+            *preset.TINY,
+            "--moe-freq",
+            2,
+            "--moe-expert-count",
+            experts,
+            "--moe-second-expert-policy",
+            "all",
+            "--activation-fn",
+            activation,
+            *flags
+        )
         node = copy.deepcopy(next(n for n in model.graph.node if n.op_type == "MoE"))
         masked = bool(node.input[7])
         inputs = ["x", "gate", "w1", "b1", "w2", "b2", "groups"] + (["mask"] if masked else [])
@@ -36,10 +60,18 @@ class LayerTest(preset.TestCase):
             if attribute.name in overrides:
                 attribute.f = overrides[attribute.name]
         kinds = {"groups": TensorProto.INT64, "mask": TensorProto.BOOL}
-        graph = helper.make_graph([node], "layer", [helper.make_tensor_value_info(n, kinds.get(n, TensorProto.FLOAT), None) for n in inputs],
-                                  [helper.make_tensor_value_info(n, TensorProto.FLOAT, None) for n in node.output])
-        small = helper.make_model(graph, opset_imports=model.opset_import, functions=[f for f in model.functions if f.name == "MoE"],
-                                  ir_version=model.ir_version)
+        graph = helper.make_graph(
+            [node],
+            "layer",
+            [helper.make_tensor_value_info(n, kinds.get(n, TensorProto.FLOAT), None) for n in inputs],
+            [helper.make_tensor_value_info(n, TensorProto.FLOAT, None) for n in node.output],
+        )
+        small = helper.make_model(
+            graph,
+            opset_imports=model.opset_import,
+            functions=[f for f in model.functions if f.name == "MoE"],
+            ir_version=model.ir_version,
+        )
         path = self.folder / "layer.onnx"
         onnx.save(small, path)
         return preset.session(path)
@@ -48,8 +80,15 @@ class LayerTest(preset.TestCase):
         """Returns (y as [tokens, 4], l_aux) of the layer with an identity gate and experts f_e(x) = (e + 1) x."""
         session = self.layer(flags, **overrides)
         eye, zero = np.eye(4, dtype=np.float32), np.zeros((4, 4), np.float32)
-        feed = {"x": logits.reshape(groups, -1, 4), "gate": eye, "w1": np.stack([eye] * 4), "b1": zero,
-                "w2": np.stack([eye * (e + 1) for e in range(4)]), "b2": zero, "groups": np.array([groups], np.int64)}
+        feed = {
+            "x": logits.reshape(groups, -1, 4),
+            "gate": eye,
+            "w1": np.stack([eye] * 4),
+            "b1": zero,
+            "w2": np.stack([eye * (e + 1) for e in range(4)]),
+            "b2": zero,
+            "groups": np.array([groups], np.int64),
+        }
         if padding is not None:
             feed["mask"] = padding.reshape(groups, -1)
         y, l_aux = session.run(None, feed)
@@ -101,7 +140,9 @@ class LayerTest(preset.TestCase):
 
     def test_ragged_batch(self):
         """Four tokens and four rows of padding: padding counts in the mean of p and in the capacity."""
-        y, l_aux = self.run_layer(["--use-moe-pad-mask"], np.arange(8) >= 4, np.concatenate([LOGITS[:4], np.zeros((4, 4), np.float32)]))
+        y, l_aux = self.run_layer(
+            ["--use-moe-pad-mask"], np.arange(8) >= 4, np.concatenate([LOGITS[:4], np.zeros((4, 4), np.float32)])
+        )
         np.testing.assert_allclose(y[:4], np.array(A[:4])[:, None] * LOGITS[:4], atol=2e-6)
         np.testing.assert_allclose(l_aux, [0.779014428615742], rtol=2e-6)
 
@@ -114,26 +155,49 @@ class LayerTest(preset.TestCase):
     def test_against_oracle(self):
         """Random layers of odd sizes with every option of the gate, real experts and several groups."""
         rng = np.random.default_rng(1)
-        options = {"--moe-top1-expert": dict(top_k=1), "--moe-normalize-gate-prob-before-dropping": dict(normalize_before=True),
-                   "--moe-batch-prioritized-routing": dict(prioritized=True)}
-        cases = [[], *([f] for f in options), ["--moe-top1-expert", "--moe-batch-prioritized-routing"],
-                 ["--moe-normalize-gate-prob-before-dropping", "--moe-batch-prioritized-routing"]]
+        options = {
+            "--moe-top1-expert": dict(top_k=1),
+            "--moe-normalize-gate-prob-before-dropping": dict(normalize_before=True),
+            "--moe-batch-prioritized-routing": dict(prioritized=True),
+        }
+        cases = [
+            [],
+            *([f] for f in options),
+            ["--moe-top1-expert", "--moe-batch-prioritized-routing"],
+            ["--moe-normalize-gate-prob-before-dropping", "--moe-batch-prioritized-routing"],
+        ]
         for flags in cases:
             keywords = {"top_k": 2} | {k: v for f in flags for k, v in options[f].items()}
-            for experts, batch, length, groups, masked in [(1, 2, 5, 1, False), (3, 6, 7, 3, True), (8, 4, 17, 2, False), (5, 1, 31, 1, True)]:
+            for experts, batch, length, groups, masked in [
+                (1, 2, 5, 1, False),
+                (3, 6, 7, 3, True),
+                (8, 4, 17, 2, False),
+                (5, 1, 31, 1, True),
+            ]:
                 with self.subTest(flags=flags, experts=experts, masked=masked):
                     dim, width = 6, 9
                     session = self.layer(flags + (["--use-moe-pad-mask"] if masked else []), experts, "gelu")
                     draw = lambda *shape: rng.normal(0, 1, shape).astype(np.float32)
-                    feed = {"x": draw(batch, length, dim), "gate": draw(experts, dim), "w1": draw(experts, width, dim), "b1": draw(experts, width),
-                            "w2": draw(experts, dim, width), "b2": draw(experts, dim), "groups": np.array([groups], np.int64)}
+                    feed = {
+                        "x": draw(batch, length, dim),
+                        "gate": draw(experts, dim),
+                        "w1": draw(experts, width, dim),
+                        "b1": draw(experts, width),
+                        "w2": draw(experts, dim, width),
+                        "b2": draw(experts, dim),
+                        "groups": np.array([groups], np.int64),
+                    }
                     mask = rng.random((batch, length)) < 0.2
                     if masked:
                         feed["mask"] = mask
                     y, l_aux = session.run(None, feed)
                     for g, (x, m, got) in enumerate(zip(*(np.split(t, groups) for t in (feed["x"], mask, y)))):
                         tokens = x.reshape(-1, dim).astype(np.float64)
-                        aux, _, kept = oracle.route(tokens @ feed["gate"].T.astype(np.float64), padding=m.reshape(-1) if masked else None, **keywords)
+                        aux, _, kept = oracle.route(
+                            tokens @ feed["gate"].T.astype(np.float64),
+                            padding=m.reshape(-1) if masked else None,
+                            **keywords
+                        )
                         want = np.zeros_like(tokens)
                         for s, e, _, w in kept:
                             hidden = oracle.gelu(feed["w1"][e] @ tokens[s] + feed["b1"][e])
@@ -150,15 +214,29 @@ class AttentionTest(preset.TestCase):
         del node.input[:], node.output[:]
         node.input.extend(["q", "k", "v", "mask"])
         node.output.append("y")
-        graph = helper.make_graph([node], "attention", [helper.make_tensor_value_info(n, TensorProto.BOOL if n == "mask" else TensorProto.FLOAT, None) for n in node.input],
-                                  [helper.make_tensor_value_info("y", TensorProto.FLOAT, None)])
-        onnx.save(helper.make_model(graph, opset_imports=model.opset_import, functions=[f for f in model.functions if f.name == "Attention"],
-                                    ir_version=model.ir_version), self.path)
+        graph = helper.make_graph(
+            [node],
+            "attention",
+            [
+                helper.make_tensor_value_info(n, TensorProto.BOOL if n == "mask" else TensorProto.FLOAT, None)
+                for n in node.input
+            ],
+            [helper.make_tensor_value_info("y", TensorProto.FLOAT, None)],
+        )
+        onnx.save(
+            helper.make_model(
+                graph,
+                opset_imports=model.opset_import,
+                functions=[f for f in model.functions if f.name == "Attention"],
+                ir_version=model.ir_version,
+            ),
+            self.path,
+        )
         rng = np.random.default_rng(2)
         q, k, v = (rng.normal(0, 1, (2, 5, 8)).astype(np.float32) for _ in range(3))
         mask = np.zeros((2, 5), bool)
         mask[0, 0] = mask[1, 3] = True
-        y, = preset.session(self.path).run(None, {"q": q, "k": k, "v": v, "mask": mask})
+        (y,) = preset.session(self.path).run(None, {"q": q, "k": k, "v": v, "mask": mask})
         self.assertEqual(np.abs(y[0, 0]).max(), 0.0)
         for b in range(2):
             for t in range(5):
@@ -167,7 +245,9 @@ class AttentionTest(preset.TestCase):
                     part = slice(4 * h, 4 * h + 4)
                     if keys:
                         p = oracle.softmax(np.array([q[b, t, part] @ k[b, j, part] / 2.0 for j in keys], np.float64))
-                        np.testing.assert_allclose(y[b, t, part], sum(w * v[b, j, part] for w, j in zip(p, keys)), atol=1e-6)
+                        np.testing.assert_allclose(
+                            y[b, t, part], sum(w * v[b, j, part] for w, j in zip(p, keys)), atol=1e-6
+                        )
 
 
 if __name__ == "__main__":
