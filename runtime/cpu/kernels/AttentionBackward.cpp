@@ -167,7 +167,17 @@ void backwardQueries(const AttentionShape &shape, const AttentionBackwardPointer
   const int64_t kvHead = head / (shape.heads / shape.kvHeads);
   const int64_t kvAt = (sequence * shape.keys * shape.kvHeads + kvHead) * D, kvStride = shape.kvHeads * D;
   const Dropout dropout(shape, dropped, sequence, head);
+  const int64_t end = keyEnd(shape, firstQuery, queries);
+  auto prefetchTile = [&](int64_t key) {
+    const int64_t rows = smaller(keyBlock, end - key);
+    prefetchRows(pointers.k + kvAt + key * kvStride, kvStride, rows, D);
+    prefetchRows(pointers.v + kvAt + key * kvStride, kvStride, rows, D);
+  };
 
+  prefetchRows(pointers.q + at, stride, queries, D);
+  prefetchRows(pointers.dout + at, stride, queries, D);
+  prefetchRows(pointers.out + at, stride, queries, D);
+  prefetchTile(0);
   packTransposed(pointers.q + at, stride, queries, D, shape.scale * log2e, scratch.queries);
   packTransposed(pointers.dout + at, stride, queries, D, 1.0f, scratch.douts);
   packRows(pointers.q + at, stride, queries, D, shape.scale, scratch.queryRows);
@@ -181,8 +191,8 @@ void backwardQueries(const AttentionShape &shape, const AttentionBackwardPointer
     scratch.lse[i] = scratch.delta[i] = 0.0f;
   __builtin_memset(scratch.dqueries, 0, sizeof(float) * size_t(D * queryBlock));
 
-  const int64_t end = keyEnd(shape, firstQuery, queries);
   for (int64_t key = 0; key < end; key += keyBlock) {
+    prefetchTile(key + keyBlock);
     Tile tile(shape, firstQuery, queries, key, end);
     backwardTile<drop>(shape, tile, scratch, dropout, pointers.k + kvAt + key * kvStride,
                        pointers.v + kvAt + key * kvStride);

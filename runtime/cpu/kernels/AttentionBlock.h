@@ -73,6 +73,13 @@ MOE_INLINE int64_t keyEnd(const AttentionShape &shape, int64_t firstQuery, int64
   return end < 0 ? 0 : smaller(end, shape.keys);
 }
 
+/// Asks for rows that are needed soon. They lie a whole sequence position apart, which hardware does not foresee.
+MOE_INLINE void prefetchRows(const float *from, int64_t stride, int64_t rows, int64_t dim) {
+  for (int64_t row = 0; row < rows; ++row)
+    for (int64_t d = 0; d < dim; d += 16)
+      __builtin_prefetch(from + row * stride + d);
+}
+
 /// to[d][column] = factor * from[column * stride + d] for `queries` columns; zero up to a whole vector.
 MOE_INLINE void packTransposed(const float *from, int64_t stride, int64_t queries, int64_t dim, float factor,
                                float *to) {

@@ -149,14 +149,21 @@ void forwardItem(const AttentionShape &shape, const AttentionForwardPointers &po
   const int64_t kvAt = (sequence * shape.keys * shape.kvHeads + kvHead) * D, kvStride = shape.kvHeads * D;
   const Dropout dropout(shape, dropped, sequence, head);
 
+  const int64_t end = keyEnd(shape, firstQuery, queries);
+  auto prefetchTile = [&](int64_t key) {
+    const int64_t rows = smaller(keyBlock, end - key);
+    prefetchRows(pointers.k + kvAt + key * kvStride, kvStride, rows, D);
+    prefetchRows(pointers.v + kvAt + key * kvStride, kvStride, rows, D);
+  };
+  prefetchTile(0);
   packTransposed(pointers.q + at, shape.heads * D, queries, D, shape.scale * log2e, scratch.queries);
   __builtin_memset(scratch.sums, 0, sizeof(float) * size_t(D * queryBlock));
   for (int64_t i = 0; i < queryBlock; ++i) {
     scratch.largest[i] = hidden;
     scratch.total[i] = 0.0f;
   }
-  const int64_t end = keyEnd(shape, firstQuery, queries);
   for (int64_t key = 0; key < end; key += keyBlock) {
+    prefetchTile(key + keyBlock);
     Tile tile(shape, firstQuery, queries, key, end);
     forwardTile<drop>(shape, tile, scratch, dropout, pointers.k + kvAt + key * kvStride,
                       pointers.v + kvAt + key * kvStride);
