@@ -9,6 +9,7 @@
 #include "runtime/core/Backend.h"
 #include "runtime/core/Memory.h"
 #include "runtime/plan/Structure.h"
+#include "runtime/plan/Validator.h"
 
 #include <array>
 #include <bit>
@@ -119,6 +120,10 @@ Status DeviceSession::open(const SessionOptions &options) {
   if (ranks != 1)
     return error("this plan was compiled for " + std::to_string(ranks) + " ranks", {},
                  "a session runs plans of one rank", "compile the model with --ranks 1");
+
+  if (!options.trustPlan)
+    if (Status status = validate(file.plan).status(); !status)
+      return status;
 
   // Prepare: everything that can be refused is refused before anything is allocated.
   auto created = createDevice(options.device, file.plan.target().threads());

@@ -71,8 +71,12 @@ plan::Step &PlanBuilder::addCopy(const plan::Slice &from, const plan::Slice &to)
 PlanFile PlanBuilder::finish() const {
   PlanFile result = file;
   uint64_t total = 0;
-  for (const plan::Arena &arena : result.plan.arenas())
+  for (const plan::Arena &arena : result.plan.arenas()) {
+    plan::Certificate::Class &entry = *result.plan.mutable_certificate()->add_classes();
+    entry.set_name(arena.name());
+    entry.set_bytes(arena.bytes());
     total += arena.bytes();
+  }
   result.plan.mutable_certificate()->set_total(total);
   return result;
 }

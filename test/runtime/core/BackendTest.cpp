@@ -1,0 +1,41 @@
+//===- BackendTest.cpp - Backends that are there and that are not -------------------------------------------------===//
+//
+// Part of the moec project, under the Apache License v2.0.
+//
+//===--------------------------------------------------------------------------------------------------------------===//
+
+#include "runtime/core/Backend.h"
+
+#include <gtest/gtest.h>
+
+using namespace moe;
+
+namespace {
+
+TEST(Backend, LoadsTheCpu) {
+  auto device = createDevice("cpu", 1);
+  ASSERT_TRUE(device) << device.error().str();
+  EXPECT_NE(*device, nullptr);
+}
+
+TEST(Backend, AMissingOneIsNamed) {
+  auto device = createDevice("abacus", 1);
+  ASSERT_FALSE(device);
+  EXPECT_NE(device.error().str().find("libmoerun-abacus.so"), std::string::npos);
+}
+
+TEST(Backend, NamesAreNoPaths) {
+  for (const char *name : {"", "../cpu", "cpu/../cpu", "c pu"}) {
+    auto device = createDevice(name, 1);
+    ASSERT_FALSE(device) << name;
+    EXPECT_NE(device.error().str().find("unknown device"), std::string::npos);
+  }
+}
+
+TEST(Diagnostic, HasALineForEachPart) {
+  EXPECT_EQ((Diagnostic{"it failed", "here", "because", "do this"}).str(),
+            "error: it failed\n  where: here\n  why:   because\n  try:   do this");
+  EXPECT_EQ((Diagnostic{"it failed", "", "because", ""}).str(), "error: it failed\n  why:   because");
+}
+
+} // namespace
