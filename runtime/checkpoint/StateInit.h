@@ -19,9 +19,9 @@ namespace moe {
 struct StateSources {
   uint64_t seed = 0;
   /// The model's ONNX file; empty = where it was when the plan was compiled.
-  std::filesystem::path weights;
+  std::filesystem::path weights = {};
   /// A safetensors file that sets every parameter (see loadParameters); empty = as the plan says.
-  std::filesystem::path parameters;
+  std::filesystem::path parameters = {};
 };
 
 /// Gives every state tensor of the plan its first value: `StateTensor.initial`, zero for moments, gradients and control
