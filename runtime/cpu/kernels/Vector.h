@@ -55,7 +55,10 @@ MOE_INLINE void store4(float *to, Vec4 value) {
 }
 
 MOE_INLINE Vec broadcast(float value) {
-  return Vec{} + value;
+  Vec result; // not `Vec{} + value`, an addition that may not be dropped since it changes -0
+  for (int lane = 0; lane < lanes; ++lane)
+    result[lane] = value;
+  return result;
 }
 
 /// a * b + c, fused where the ISA has the instruction.
