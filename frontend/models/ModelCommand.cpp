@@ -8,7 +8,10 @@
 #include "frontend/models/Flags.h"
 #include "frontend/models/TransformerLm.h"
 #include <algorithm>
+#include <functional>
+#include <numeric>
 #include <ostream>
+#include <set>
 
 namespace moe::models {
 namespace {
@@ -20,6 +23,23 @@ int report(const std::vector<Diagnostic> &found, std::ostream &err) {
     code = std::max(code, static_cast<int>(diagnostic.code));
   }
   return code;
+}
+
+/// One line: where the model went and how large it is.
+void summarize(const onnx::ModelProto &model, const std::string &path, std::ostream &out) {
+  std::set<std::string> trained;
+  for (const onnx::StringStringEntryProto &binding : model.training_info(0).initialization_binding())
+    trained.insert(binding.key());
+  int64_t total = 0, inExperts = 0;
+  for (const onnx::TensorProto &tensor : model.graph().initializer()) {
+    if (!trained.count(tensor.name()))
+      continue;
+    const int64_t size = std::accumulate(tensor.dims().begin(), tensor.dims().end(), int64_t(1), std::multiplies<>());
+    total += size;
+    if (tensor.name().find(".experts.") != std::string::npos)
+      inExperts += size;
+  }
+  out << path << ": " << total << " parameters, " << inExperts << " of them in experts\n";
 }
 
 /// fairseq's names where fairseq has the flag; the last block is ours.
@@ -92,8 +112,10 @@ int writeTransformerLm(const std::vector<std::string> &words, std::ostream &out,
   onnx::StringStringEntryProto &entry = *file.proto.add_metadata_props();
   entry.set_key("ai.moec.flags");
   entry.set_value(renderFlags(architecture));
-  Status status = writeModel(file, path);
-  return status ? 0 : report({status.error()}, err);
+  if (Status status = writeModel(file, path); !status)
+    return report({status.error()}, err);
+  summarize(file.proto, path, out);
+  return 0;
 }
 
 struct Preset {
