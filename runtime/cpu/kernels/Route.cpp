@@ -4,12 +4,14 @@
 //
 //===--------------------------------------------------------------------------------------------------------------===//
 //
-// Work per element is a few operations on at most groups * tokens * experts elements, so this is plain code; sums over
-// rows are kept in double, which costs nothing here.
+// A few operations per logit: only the softmax is worth vectors. Sums over rows are kept in double, which costs nothing
+// here.
 //
 //===--------------------------------------------------------------------------------------------------------------===//
 
 #include "runtime/cpu/kernels/Route.h"
+
+#include "runtime/cpu/kernels/Vector.h"
 
 #include <algorithm>
 #include <bit>
@@ -41,35 +43,77 @@ struct RouteScratch {
   }
 };
 
-void softmax(const float *logits, int64_t experts, float *probs) {
-  float largest = logits[0];
-  for (int64_t e = 1; e < experts; ++e)
-    largest = std::max(largest, logits[e]);
-  float sum = 0.0f;
-  for (int64_t e = 0; e < experts; ++e)
-    sum += probs[e] = std::exp(logits[e] - largest);
-  for (int64_t e = 0; e < experts; ++e)
-    probs[e] /= sum;
+/// Vectors of four whatever the processor, so that routing is the same on all of them.
+static_assert(lanes == 4, "Route.cpp is compiled for the baseline");
+
+/// values[at, at + 4) of `count`; `fill` beyond the end.
+Vec loadPart(const float *values, int64_t at, int64_t count, float fill) {
+  if (at + lanes <= count)
+    return load(values + at);
+  Vec result = broadcast(fill);
+  for (int64_t lane = 0; lane < count - at; ++lane)
+    result[lane] = values[at + lane];
+  return result;
 }
 
-double entropy(const float *probs, int64_t experts) {
-  double sum = 0.0;
-  for (int64_t e = 0; e < experts; ++e)
-    sum -= double(probs[e]) * std::log(std::clamp(probs[e], FLT_EPSILON, 1.0f - FLT_EPSILON));
-  return sum;
+void storePart(float *values, int64_t at, int64_t count, Vec vector) {
+  if (at + lanes <= count)
+    return store(values + at, vector);
+  for (int64_t lane = 0; lane < count - at; ++lane)
+    values[at + lane] = vector[lane];
+}
+
+float sumLanes(Vec v) {
+  return (v[0] + v[1]) + (v[2] + v[3]);
+}
+float largestLane(Vec v) {
+  return std::max(std::max(v[0], v[1]), std::max(v[2], v[3]));
+}
+
+constexpr float infinity = std::numeric_limits<float>::infinity();
+
+/// Softmax of a row, and its entropy in nats. With s = logit - largest, ln p = s - ln sum: no logarithm per element.
+double softmax(const float *logits, int64_t experts, float *probs) {
+  constexpr float log2e = 0x1.715476p0f;
+  Vec largest = broadcast(-infinity);
+  for (int64_t e = 0; e < experts; e += lanes)
+    largest = larger(loadPart(logits, e, experts, -infinity), largest);
+  const Vec shift = broadcast(largestLane(largest));
+  Vec sum = {};
+  for (int64_t e = 0; e < experts; e += lanes) {
+    Vec exponent = (loadPart(logits, e, experts, -infinity) - shift) * log2e;
+    Vec value = exponent < -126.0f ? Vec{} : exp2(exponent);
+    sum += value;
+    storePart(probs, e, experts, value);
+  }
+  const float total = sumLanes(sum), logTotal = std::log(total);
+  const Vec floor = broadcast(std::log(FLT_EPSILON)), ceiling = broadcast(std::log(1.0f - FLT_EPSILON));
+  Vec entropy = {};
+  for (int64_t e = 0; e < experts; e += lanes) {
+    Vec p = loadPart(probs, e, experts, 0.0f) / total;
+    storePart(probs, e, experts, p);
+    Vec logarithm = loadPart(logits, e, experts, 0.0f) - shift - logTotal;
+    logarithm = larger(floor, logarithm);
+    entropy -= p * (logarithm > ceiling ? ceiling : logarithm);
+  }
+  return double(sumLanes(entropy));
 }
 
 /// The lowest index of the largest value; 0 among NaNs.
 int32_t firstChoice(const float *probs, int64_t experts) {
-  return int32_t(std::max_element(probs, probs + experts) - probs);
+  Vec largest = broadcast(-infinity);
+  for (int64_t e = 0; e < experts; e += lanes)
+    largest = larger(loadPart(probs, e, experts, -infinity), largest);
+  const float *end = probs + experts, *first = std::find(probs, end, largestLane(largest));
+  return first == end ? 0 : int32_t(first - probs);
 }
 
 /// The same of logits + noise with the first choice at -inf. Expert 0 if there is nothing else (a single expert).
 int32_t secondChoice(const float *logits, const float *noise, int64_t experts, int32_t first) {
   int32_t best = 0;
-  float largest = -std::numeric_limits<float>::infinity();
+  float largest = -infinity;
   for (int64_t e = 0; e < experts; ++e) {
-    float value = e == first ? -std::numeric_limits<float>::infinity() : logits[e] + (noise ? noise[e] : 0.0f);
+    float value = e == first ? -infinity : logits[e] + (noise ? noise[e] : 0.0f);
     if (value > largest) {
       largest = value;
       best = int32_t(e);
@@ -270,8 +314,7 @@ void routeRows(const RouteShape &shape, const RouteForwardPointers &p, int64_t b
   for (int64_t row = begin; row < end; ++row) {
     const float *logits = p.logits + row * E;
     float *probs = p.probs + row * E;
-    softmax(logits, E, probs);
-    scratch.rowEntropy[row] = entropy(probs, E);
+    scratch.rowEntropy[row] = softmax(logits, E, probs);
     int32_t *expert = p.expert + row * shape.topK;
     expert[0] = firstChoice(probs, E);
     if (shape.topK == 2)
