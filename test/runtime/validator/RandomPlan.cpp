@@ -103,8 +103,10 @@ private:
     }
     if (below(3) == 0)
       use(uint32_t(below(3)), plan::Operand::READ, 0, persistentBytes);
-    else if (below(6) == 0)
-      use(uint32_t(below(2)), below(2) == 0 ? plan::Operand::WRITE : plan::Operand::READ_WRITE, 0, persistentBytes);
+    else if (below(6) == 0) {
+      auto access = below(2) == 0 ? plan::Operand::WRITE : plan::Operand::READ_WRITE;
+      use(uint32_t(below(2)), access, 0, persistentBytes);
+    }
     std::string name = "v" + std::to_string(s);
     if (below(4) == 0) {
       uint32_t scratch = addValue(name + ".scratch");

@@ -12,7 +12,9 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <chrono>
+#include <iostream>
 #include <map>
 #include <string>
 
@@ -89,13 +91,17 @@ TEST(Random, AgreesWithBruteForceOnMutants) {
 /// Size of the 24-layer plans that must load in a moment.
 TEST(Random, IsFast) {
   for (int lanes : {1, 4}) {
-    plan::Plan plan = randomPlan(1, {.steps = 3000, .lanes = lanes, .largest = 64});
-    auto start = std::chrono::steady_clock::now();
-    Validation validation = validate(plan);
-    double milliseconds = std::chrono::duration<double, std::milli>(std::chrono::steady_clock::now() - start).count();
-    EXPECT_TRUE(validation.ok()) << report(plan);
+    plan::Plan plan = randomPlan(1, {.steps = 4000, .lanes = lanes, .largest = 64});
+    double milliseconds = 1e9; // the best of three, since the machine may be busy
+    for (int run = 0; run < 3; ++run) {
+      auto start = std::chrono::steady_clock::now();
+      Validation validation = validate(plan);
+      std::chrono::duration<double, std::milli> time = std::chrono::steady_clock::now() - start;
+      milliseconds = std::min(milliseconds, time.count());
+      EXPECT_TRUE(validation.ok()) << report(plan);
+    }
     std::cout << lanes << " lanes, " << plan.buffers_size() << " buffers: " << milliseconds << " ms\n";
-    // Twenty times what it takes, so that a busy machine or a sanitizer passes but nothing quadratic does.
+    // Several times what it takes, so that a sanitizer passes but nothing quadratic does.
     EXPECT_LT(milliseconds, 100);
   }
 }

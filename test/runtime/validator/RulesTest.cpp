@@ -124,6 +124,20 @@ TEST(Rules, PersistentBuffersOverlap) {
   expectOne(plan, Rule::Overlap, -1, {"\"loss\"", "\"mask\"", "[64, 68)", "[32, 68)"});
 }
 
+TEST(Rules, OverlapWithABufferBeforeTheLast) {
+  PlanBuilder b;
+  uint32_t state = b.arena(plan::Arena::STATE, 64), other = b.arena(plan::Arena::STATE, 64);
+  b.buffer("long", state, 0, 48);
+  b.buffer("inner", state, 8, 8);
+  b.buffer("late", state, 40, 8);
+  b.buffer("next", state, 48, 8);
+  b.buffer("elsewhere", other, 0, 48);
+  Validation validation = validate(b.finish());
+  ASSERT_EQ(validation.findings.size(), 2u) << report(validation);
+  EXPECT_EQ(validation.findings[0].diagnostic.what, "buffer \"inner\" overlaps buffer \"long\"");
+  EXPECT_EQ(validation.findings[1].diagnostic.what, "buffer \"late\" overlaps buffer \"long\"");
+}
+
 TEST(Rules, StateTensorsOverlap) {
   plan::Plan plan = oneLane();
   plan::StateTensor &tensor = *plan.add_state();
