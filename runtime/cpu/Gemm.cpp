@@ -7,9 +7,10 @@
 #include "runtime/cpu/Gemm.h"
 
 #include "runtime/cpu/ThreadPool.h"
+#include "runtime/plan/Structure.h"
 
 #include <algorithm>
-#include <array>
+#include <cstddef>
 #include <oneapi/dnnl/dnnl.hpp>
 #include <vector>
 
@@ -107,6 +108,20 @@ tl::unexpected<Diagnostic> unsupported(const plan::Gemm &gemm, const char *why) 
   return error("oneDNN can not compute a matrix product", label(gemm), why);
 }
 
+/// Whether the matrices of a batch are computed one by one. oneDNN 2.6.3 adds a bias that is a post-op wrongly to all
+/// matrices of a batch but the first.
+bool isSplit(const plan::Gemm &gemm) {
+  return gemm.batch() > 1 && biasIsPostOp(gemm);
+}
+
+/// What the primitive itself computes: the product, or one matrix of it.
+plan::Gemm unit(const plan::Gemm &gemm) {
+  plan::Gemm one = gemm;
+  if (isSplit(gemm))
+    one.set_batch(1);
+  return one;
+}
+
 /// The best level of oneDNN's scale all of whose features are in `features`. Levels that differ only in instructions
 /// for integers are left out.
 dnnl::cpu_isa levelOf(const std::vector<std::string> &features) {
@@ -144,15 +159,13 @@ Status limitGemmIsa(const std::vector<std::string> &features) {
 }
 
 struct GemmPrimitive::Handles {
+  plan::Gemm gemm; // as asked for
+  GemmTypes types;
   dnnl::matmul::primitive_desc descriptor;
   dnnl::matmul primitive;
-  std::string shape;
-  bool biasPostOp = false;
-  bool hasBias = false;
-  int biasPosition = 0;
-  // Kept alive for `arguments`, which is what the C interface takes without building a map for each call.
+  // Kept alive for `calls`, which are what the C interface takes without building a map for each call.
   std::vector<memory> memories;
-  std::vector<dnnl_exec_arg_t> arguments;
+  std::vector<std::vector<dnnl_exec_arg_t>> calls; // one, or one for each matrix of the batch
 };
 
 GemmPrimitive::GemmPrimitive(std::unique_ptr<Handles> handles) : handles(std::move(handles)) {}
@@ -164,12 +177,10 @@ Expected<GemmPrimitive> GemmPrimitive::create(const plan::Gemm &gemm, const Gemm
   ThreadCount scope(threads); // oneDNN divides the work among the threads it sees now
   try {
     auto handles = std::make_unique<Handles>();
-    handles->descriptor = describe(gemm, types);
+    handles->gemm = gemm;
+    handles->types = types;
+    handles->descriptor = describe(unit(gemm), types);
     handles->primitive = dnnl::matmul(handles->descriptor);
-    handles->shape = label(gemm);
-    handles->hasBias = gemm.has_bias();
-    handles->biasPostOp = biasIsPostOp(gemm);
-    handles->biasPosition = gemm.beta() != 0.0f ? 1 : 0;
     return GemmPrimitive(std::move(handles));
   } catch (const dnnl::error &failure) {
     return unsupported(gemm, failure.what());
@@ -186,43 +197,52 @@ std::string_view GemmPrimitive::implementation() const {
 
 Status GemmPrimitive::bind(const GemmPointers &pointers) {
   Handles &h = *handles;
+  const plan::Gemm &gemm = h.gemm;
+  int64_t count = isSplit(gemm) ? gemm.batch() : 1;
   try {
-    auto add = [&](int argument, const memory::desc &descriptor, const void *address) {
-      h.memories.emplace_back(descriptor, engine(), const_cast<void *>(address));
-      h.arguments.push_back({argument, h.memories.back().get()});
-    };
-    add(DNNL_ARG_SRC, h.descriptor.src_desc(), pointers.a);
-    add(DNNL_ARG_WEIGHTS, h.descriptor.weights_desc(), pointers.b);
-    add(DNNL_ARG_DST, h.descriptor.dst_desc(), pointers.c);
-    if (h.hasBias && !h.biasPostOp)
-      add(DNNL_ARG_BIAS, h.descriptor.bias_desc(), pointers.bias);
-    if (h.biasPostOp) {
-      dnnl::algorithm algorithm{};
-      memory::desc descriptor;
-      h.descriptor.get_primitive_attr().get_post_ops().get_params_binary(h.biasPosition, algorithm, descriptor);
-      add(DNNL_ARG_ATTR_MULTIPLE_POST_OP(h.biasPosition) | DNNL_ARG_SRC_1, descriptor, pointers.bias);
+    for (int64_t i = 0; i < count; ++i) {
+      std::vector<dnnl_exec_arg_t> &call = h.calls.emplace_back();
+      auto add = [&](int argument, const memory::desc &descriptor, const void *address, uint64_t offset = 0) {
+        auto *data = static_cast<std::byte *>(const_cast<void *>(address)) + offset;
+        h.memories.emplace_back(descriptor, engine(), data);
+        call.push_back({argument, h.memories.back().get()});
+      };
+      add(DNNL_ARG_SRC, h.descriptor.src_desc(), pointers.a, i * gemm.stride_a() * elementBytes(h.types.a));
+      add(DNNL_ARG_WEIGHTS, h.descriptor.weights_desc(), pointers.b, i * gemm.stride_b() * elementBytes(h.types.b));
+      add(DNNL_ARG_DST, h.descriptor.dst_desc(), pointers.c, i * gemm.stride_c() * elementBytes(h.types.c));
+      if (biasIsPostOp(gemm)) {
+        int position = gemm.beta() != 0.0f ? 1 : 0;
+        add(DNNL_ARG_ATTR_MULTIPLE_POST_OP(position) | DNNL_ARG_SRC_1, biasVector(unit(gemm), h.types.bias),
+            pointers.bias);
+      } else if (gemm.has_bias()) {
+        add(DNNL_ARG_BIAS, h.descriptor.bias_desc(), pointers.bias);
+      }
+      if (scratchBytes() > 0)
+        add(DNNL_ARG_SCRATCHPAD, h.descriptor.scratchpad_desc(), pointers.scratch);
     }
-    if (scratchBytes() > 0)
-      add(DNNL_ARG_SCRATCHPAD, h.descriptor.scratchpad_desc(), pointers.scratch);
   } catch (const dnnl::error &failure) {
-    return error("oneDNN refuses the operands of a matrix product", h.shape, failure.what(), {}, ExitCode::Internal);
+    return error("oneDNN refuses the operands of a matrix product", label(gemm), failure.what(), {},
+                 ExitCode::Internal);
   }
   return {};
 }
 
 Status GemmPrimitive::run() const {
   const Handles &h = *handles;
-  dnnl_status_t status = dnnl_primitive_execute(h.primitive.get(), stream().get(), static_cast<int>(h.arguments.size()),
-                                                h.arguments.data());
-  if (status != dnnl_success)
-    return error("a matrix product failed", h.shape, "status " + std::to_string(status), {}, ExitCode::Internal);
+  for (const std::vector<dnnl_exec_arg_t> &call : h.calls) {
+    dnnl_status_t status =
+        dnnl_primitive_execute(h.primitive.get(), stream().get(), static_cast<int>(call.size()), call.data());
+    if (status != dnnl_success)
+      return error("a matrix product failed", label(h.gemm), "status " + std::to_string(status), {},
+                   ExitCode::Internal);
+  }
   return {};
 }
 
 uint64_t gemmScratchBytes(const plan::Gemm &gemm, const GemmTypes &types, int threads) {
   ThreadCount scope(threads);
   try {
-    return describe(gemm, types).scratchpad_desc().get_size();
+    return describe(unit(gemm), types).scratchpad_desc().get_size();
   } catch (const dnnl::error &) {
     return 0;
   }

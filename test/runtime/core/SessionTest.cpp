@@ -6,6 +6,7 @@
 
 #include "test/runtime/core/TestSession.h"
 
+#include <atomic>
 #include <cstdlib>
 #include <limits>
 #include <new>
@@ -16,13 +17,13 @@ using namespace moe::test;
 using plan::Operand;
 
 namespace {
-thread_local bool counting = false;
-thread_local int allocations = 0;
+std::atomic<bool> counting = false;
+std::atomic<int> allocations = 0;
 } // namespace
 
 // Every `new` of this process, the backend's included, comes here.
 void *operator new(size_t bytes) {
-  allocations += counting;
+  allocations += counting ? 1 : 0;
   if (void *memory = std::malloc(bytes))
     return memory;
   throw std::bad_alloc();
