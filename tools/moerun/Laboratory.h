@@ -16,8 +16,8 @@ namespace moe {
 
 struct LaboratoryOptions {
   int64_t steps = 0;
-  std::filesystem::path outputs, gradients, state; ///< files to write; empty = none
-  double deadline = 0;                             ///< seconds without progress that end the run; 0 = none
+  std::filesystem::path outputs = {}, gradients = {}, state = {}; ///< files to write; empty = none
+  double deadline = 0; ///< seconds without progress that end the run; 0 = none
 };
 
 /// What `moerun run` does once state and batches are there. Gradients are those of update 0 before clipping: the

