@@ -135,6 +135,7 @@ private:
   /// Operands of one step are accessed in no particular order: none may overlap what another one writes.
   void checkWithinStep() {
     std::vector<const Access *> sorted;
+    sorted.reserve(accesses.size());
     for (const Access &access : accesses)
       sorted.push_back(&access);
     std::sort(sorted.begin(), sorted.end(), [](const Access *a, const Access *b) {
