@@ -1,0 +1,186 @@
+//===- GradientCases.cpp - One or more uses of every differentiable operation -----------------------------------===//
+//
+// Part of the moec project, under the Apache License v2.0.
+//
+//===--------------------------------------------------------------------------------------------------------------===//
+
+#include "test/ir/GradientCases.h"
+#include "mlir/Dialect/Func/IR/FuncOps.h"
+
+using namespace mlir;
+
+namespace moe::test {
+
+namespace {
+
+const CaseInput positive = {0.3, 2.5};
+const CaseInput anything = {};
+
+CaseInput ints(std::vector<int64_t> values) {
+  return {0, 0, std::move(values)};
+}
+
+/// expert, slot and token of two groups of three tokens, two choices, three experts of capacity two; some choices are
+/// dropped, some slots empty.
+const CaseInput expertIndex = ints({0, 1, 0, 2, 0, 1, 2, 0, 1, 2, 1, 0});
+const CaseInput slotIndex = ints({0, 0, 1, 0, -1, 1, 0, 0, 1, -1, 0, 1});
+const CaseInput tokenIndex = ints({0, 2, 1, 5, 1, 5, 4, 2, 3, -1, 0, -1});
+
+std::vector<OperationCase> makeDifferentiableCases() {
+  std::vector<OperationCase> cases;
+  auto add = [&](std::string operation, std::vector<CaseInput> inputs = {}, std::vector<unsigned> results = {0},
+                 double factor = 1) {
+    cases.push_back({std::move(operation), std::move(inputs), std::move(results), factor});
+  };
+
+  // Elementwise.
+  for (const char *name : {"neg", "abs", "exp", "tanh", "erf", "sigmoid", "sin", "cos", "relu", "gelu"})
+    add(std::string("moe.") + name + " %0 : (tensor<3x5xf64>) -> tensor<3x5xf64>");
+  for (const char *name : {"log", "sqrt", "rsqrt"})
+    add(std::string("moe.") + name + " %0 : (tensor<17xf64>) -> tensor<17xf64>", {positive});
+  add("moe.gelu %0 {approximate = 1 : i32} : (tensor<17xf64>) -> tensor<17xf64>");
+  for (const char *name : {"add", "sub", "mul", "max", "min"})
+    add(std::string("moe.") + name + " %0, %1 : (tensor<3x5xf64>, tensor<3x5xf64>) -> tensor<3x5xf64>");
+  for (const char *name : {"div", "pow"})
+    add(std::string("moe.") + name + " %0, %1 : (tensor<7xf64>, tensor<7xf64>) -> tensor<7xf64>", {positive, positive});
+  add("moe.pow %0, %1 : (tensor<7xf64>, tensor<7xf64>) -> tensor<7xf64>", {positive, {-2, -1}});
+  add("moe.add_n %0 : (tensor<5xf64>) -> tensor<5xf64>");
+  add("moe.add_n %0, %1, %2 : (tensor<5xf64>, tensor<5xf64>, tensor<5xf64>) -> tensor<5xf64>");
+  add("moe.select %0, %1, %2 : (tensor<5xi1>, tensor<5xf64>, tensor<5xf64>) -> tensor<5xf64>", {ints({1, 0, 0, 1, 1})});
+  add("moe.cast %0 {to = f32} : (tensor<5xf64>) -> tensor<5xf32>");
+  add("moe.cast %0 {to = f64} : (tensor<5xbf16>) -> tensor<5xf64>");
+  add("moe.dropout %0, %1 {rate = 0.4 : f64, seed = 7 : i64, site = 11 : i64} "
+      ": (tensor<5x7xf64>, tensor<2xi64>) -> tensor<5x7xf64>",
+      {anything, ints({3, 2})});
+  add("moe.scale_gradient %0 {factor = 2.5 : f64} : (tensor<5xf64>) -> tensor<5xf64>", {}, {0}, 2.5);
+
+  // Tensor algebra.
+  add("moe.broadcast %0 {dims = array<i64: 1>} : (tensor<5xf64>) -> tensor<3x5x2xf64>");
+  add("moe.broadcast %0 {dims = array<i64: 0, 2>} : (tensor<3x2xf64>) -> tensor<3x5x2xf64>");
+  add("moe.broadcast %0 {dims = array<i64>} : (tensor<f64>) -> tensor<3x2xf64>");
+  add("moe.reshape %0 : (tensor<3x10xf64>) -> tensor<5x2x3xf64>");
+  add("moe.transpose %0 {permutation = array<i64: 2, 0, 1>} : (tensor<3x5x2xf64>) -> tensor<2x3x5xf64>");
+  add("moe.slice %0 {starts = array<i64: 1, 0>, limits = array<i64: 6, 5>, strides = array<i64: 2, 3>} "
+      ": (tensor<7x5xf64>) -> tensor<3x2xf64>");
+  add("moe.slice %0 {starts = array<i64: 1>, limits = array<i64: 7>, strides = array<i64: 4>} "
+      ": (tensor<9xf64>) -> tensor<2xf64>");
+  add("moe.pad %0 {low = array<i64: 1, 0>, high = array<i64: 0, 2>, interior = array<i64: 2, 0>} "
+      ": (tensor<3x2xf64>) -> tensor<8x4xf64>");
+  add("moe.concat %0, %1, %2 {dim = 1 : i64} : (tensor<3x1xf64>, tensor<3x4xf64>, tensor<3x2xf64>) -> tensor<3x7xf64>");
+  for (int kind = 0; kind < 3; ++kind)
+    add("moe.reduce %0 {kind = " + std::to_string(kind) +
+        " : i32, dims = array<i64: 0, 2>} : (tensor<3x5x2xf64>) -> tensor<5xf64>");
+  add("moe.reduce %0 {kind = 0 : i32, dims = array<i64: 0, 1>} : (tensor<3x5xf64>) -> tensor<f64>");
+  add("moe.reduce %0 {kind = 1 : i32, dims = array<i64: 1>} : (tensor<3x5xf64>) -> tensor<3xf64>");
+  for (const char *flags : {"", ", exclusive", ", reverse", ", exclusive, reverse"})
+    add(std::string("moe.cumsum %0 {dim = 1 : i64") + flags + "} : (tensor<2x5x3xf64>) -> tensor<2x5x3xf64>");
+  add("moe.dot %0, %1 {lhs_batch = array<i64>, rhs_batch = array<i64>, lhs_contract = array<i64: 2>, "
+      "rhs_contract = array<i64: 1>} : (tensor<2x3x5xf64>, tensor<7x5xf64>) -> tensor<2x3x7xf64>");
+  add("moe.dot %0, %1 {lhs_batch = array<i64: 0, 2>, rhs_batch = array<i64: 3, 1>, lhs_contract = array<i64: 3>, "
+      "rhs_contract = array<i64: 0>} : (tensor<2x3x5x7xf64>, tensor<7x5x4x2xf64>) -> tensor<2x5x3x4xf64>");
+  add("moe.dot %0, %1 {lhs_batch = array<i64: 1>, rhs_batch = array<i64: 2>, lhs_contract = array<i64: 3, 0>, "
+      "rhs_contract = array<i64: 1, 3>} : (tensor<2x3x5x7xf64>, tensor<4x7x3x2xf64>) -> tensor<3x5x4xf64>");
+  add("moe.dot %0, %1 {lhs_batch = array<i64>, rhs_batch = array<i64>, lhs_contract = array<i64>, "
+      "rhs_contract = array<i64>} : (tensor<3xf64>, tensor<5xf64>) -> tensor<3x5xf64>");
+  add("moe.dot %0, %1 {lhs_batch = array<i64>, rhs_batch = array<i64>, lhs_contract = array<i64: 0>, "
+      "rhs_contract = array<i64: 0>} : (tensor<5xf64>, tensor<5xf64>) -> tensor<f64>");
+  add("moe.gather %0, %1 : (tensor<4x3xf64>, tensor<2x3xi32>) -> tensor<2x3x3xf64>",
+      {anything, ints({3, -1, 0, 3, 3, 1})});
+  add("moe.gather %0, %1 : (tensor<4xf64>, tensor<5xi64>) -> tensor<5xf64>", {anything, ints({3, -1, 0, 3, 2})});
+  add("moe.scatter_add %0, %1 : (tensor<2x2xi32>, tensor<2x2x3xf64>) -> tensor<4x3xf64>", {ints({1, -1, 1, 3})});
+  add("moe.scatter_add %0, %1, %2 : (tensor<3xi32>, tensor<3x2xf64>, tensor<4x2xf64>) -> tensor<4x2xf64>",
+      {ints({1, -1, 1})});
+
+  // Transformers.
+  add("moe.softmax %0 : (tensor<3x5xf64>) -> tensor<3x5xf64>");
+  add("moe.softmax %0 : (tensor<17xf64>) -> tensor<17xf64>");
+  add("moe.layer_norm %0, %1, %2 {epsilon = 1.0e-5 : f64} : (tensor<2x3x7xf64>, tensor<7xf64>, tensor<7xf64>) -> "
+      "(tensor<2x3x7xf64>, tensor<2x3xf64>, tensor<2x3xf64>)");
+  add("moe.layer_norm %0, %1, %2 {epsilon = 0.3 : f64} : (tensor<5xf64>, tensor<5xf64>, tensor<5xf64>) -> "
+      "(tensor<5xf64>, tensor<f64>, tensor<f64>)");
+  add("moe.softmax_cross_entropy %0, %1 {ignore_index = 1 : i64} : (tensor<2x3x5xf64>, tensor<2x3xi64>) -> "
+      "(tensor<2x3xf64>, tensor<2x3xf64>)",
+      {anything, ints({4, 1, 0, 3, 1, 2})});
+  add("moe.softmax_cross_entropy %0, %1 {ignore_index = -100 : i64} : (tensor<3x5xf64>, tensor<3xi32>) -> "
+      "(tensor<3xf64>, tensor<3xf64>)",
+      {anything, ints({4, -100, 0})});
+  add("moe.attention %0, %1, %2 {scale = 0.5 : f64} : (tensor<2x3x4x5xf64>, tensor<2x7x4x5xf64>, "
+      "tensor<2x7x4x5xf64>) -> (tensor<2x3x4x5xf64>, tensor<2x4x3xf64>)");
+  add("moe.attention %0, %1, %2 {scale = 0.7 : f64, causal} : (tensor<1x3x4x5xf64>, tensor<1x5x2x5xf64>, "
+      "tensor<1x5x2x5xf64>) -> (tensor<1x3x4x5xf64>, tensor<1x4x3xf64>)");
+  add("moe.attention %0, %1, %2, %3 {scale = 0.7 : f64, causal, rate = 0.3 : f64, seed = 5 : i64, site = 9 : i64} : "
+      "(tensor<2x5x2x3xf64>, tensor<2x5x1x3xf64>, tensor<2x5x1x3xf64>, tensor<2xi64>) -> "
+      "(tensor<2x5x2x3xf64>, tensor<2x2x5xf64>)",
+      {anything, anything, anything, ints({4, 1})});
+
+  // Routing. Two groups of seven tokens, five experts; a capacity of two drops tokens.
+  auto route = [&](std::string attributes, std::string segments, std::string operands, std::string types, int64_t k,
+                   std::vector<CaseInput> inputs, std::vector<unsigned> results) {
+    std::string choices = "tensor<2x7x" + std::to_string(k) + "x";
+    add("moe.route " + operands + " {top_k = " + std::to_string(k) + " : i64, capacity = 2 : i64" + attributes +
+            ", operandSegmentSizes = array<i32: " + segments + ">} : (" + types + ") -> (" + choices + "i32>, " +
+            choices + "i32>, " + choices + "f64>, tensor<5x2x2xi32>, tensor<2xf64>, tensor<2x7x5xf64>, " +
+            "tensor<2x5xf64>, tensor<2x9xf64>)",
+        std::move(inputs), std::move(results));
+  };
+  const std::string logits = "tensor<2x7x5xf64>";
+  for (const char *order : {"", ", batch_prioritized"})
+    for (const char *normalize : {"", ", normalize_before_dropping"})
+      route(std::string(normalize) + order, "1, 0, 0", "%0", logits, 2, {anything}, {2, 4});
+  route("", "1, 0, 0", "%0", logits, 2, {anything}, {2});
+  route("", "1, 0, 0", "%0", logits, 2, {anything}, {4});
+  route("", "1, 0, 0", "%0", logits, 1, {anything}, {2, 4});
+  route("", "1, 1, 0", "%0, %1", logits + ", tensor<2x7xi1>", 2,
+        {anything, ints({0, 1, 0, 0, 1, 0, 0, 0, 0, 1, 0, 0, 0, 0})}, {2, 4});
+  for (const char *normalize : {"", ", normalize_before_dropping"}) {
+    route(std::string(", policy = 1 : i32") + normalize, "1, 0, 1", "%0, %1", logits + ", tensor<2x7x5xf64>", 2,
+          {anything, anything}, {2, 4});
+    route(std::string(", policy = 2 : i32") + normalize, "1, 1, 1", "%0, %1, %2",
+          logits + ", tensor<2x7xi1>, tensor<2x7xf64>", 2,
+          {anything, ints({0, 0, 0, 0, 1, 0, 0, 0, 0, 1, 0, 0, 0, 0}), {0, 1}}, {2, 4});
+  }
+  const std::string indices = "tensor<2x3x2xi32>, tensor<2x3x2xi32>, tensor<3x2x2xi32>";
+  add("moe.dispatch %0, %1, %2, %3 : (tensor<2x3x5xf64>, " + indices + ") -> tensor<3x2x2x5xf64>",
+      {anything, expertIndex, slotIndex, tokenIndex});
+  add("moe.dispatch %0, %1, %2, %3, %4 : (tensor<2x3x5xf64>, " + indices + ", tensor<2x3x2xf64>) -> " +
+          "tensor<3x2x2x5xf64>",
+      {anything, expertIndex, slotIndex, tokenIndex});
+  add("moe.combine %0, %1, %2, %3 : (tensor<3x2x2x5xf64>, " + indices + ") -> tensor<2x3x5xf64>",
+      {anything, expertIndex, slotIndex, tokenIndex});
+  add("moe.combine %0, %1, %2, %3, %4 : (tensor<3x2x2x5xf64>, " + indices + ", tensor<2x3x2xf64>) -> " +
+          "tensor<2x3x5xf64>",
+      {anything, expertIndex, slotIndex, tokenIndex});
+  return cases;
+}
+
+} // namespace
+
+const std::vector<OperationCase> &differentiableCases() {
+  static const std::vector<OperationCase> cases = makeDifferentiableCases();
+  return cases;
+}
+
+const std::vector<OperationCase> &furtherDecomposableCases() {
+  static const std::vector<OperationCase> cases = {
+      {"moe.routed_dot %0, %1, %2, %3 : (tensor<2x3x5xf64>, tensor<3x2x2x5xf64>, tensor<2x3x2xi32>, "
+       "tensor<2x3x2xi32>) -> tensor<2x3x2xf64>",
+       {anything, anything, expertIndex, slotIndex}}};
+  return cases;
+}
+
+std::vector<ir::HostTensor> inputsOf(const OperationCase &example, ModuleOp module) {
+  std::vector<ir::HostTensor> inputs;
+  for (Type argument : module.lookupSymbol<func::FuncOp>("f").getArgumentTypes()) {
+    size_t index = inputs.size();
+    CaseInput input = index < example.inputs.size() ? example.inputs[index] : anything;
+    ir::HostTensor value(cast<RankedTensorType>(argument));
+    if (value.isFloat)
+      value.floats = randomNumbers(value.size(), input.low, input.high, 1 + index);
+    else
+      value.ints = input.ints;
+    inputs.push_back(std::move(value));
+  }
+  return inputs;
+}
+
+} // namespace moe::test
