@@ -9,8 +9,10 @@
 #include <gtest/gtest.h>
 
 #include <cmath>
+#include <cstdlib>
 #include <cstring>
 #include <limits>
+#include <memory>
 
 using namespace moe;
 using namespace moe::cpu;
@@ -157,6 +159,52 @@ TEST(Attention, SplitAmongThreadsChangesNoBit) {
       EXPECT_TRUE(sameBits(whole.dv, singly.dv));
     }
   }
+}
+
+// A thread that works in another's scratch: no sequential run shows it otherwise.
+TEST(Attention, ThreadsKeepToTheirScratch) {
+  AttentionShape shape = shapeOf(1, 70, 70, 1, 1, 17, true, 0.1f);
+  const std::vector<float> input(size_t(70 * 17), 0.5f);
+  std::vector<float> out(input.size()), dq(input.size()), dk(input.size()), dv(input.size()), lse(70);
+  const int64_t rng[2] = {0, 0};
+  for (Isa isa : hostIsas())
+    for (bool backward : {false, true}) {
+      shape.isa = isa;
+      const size_t floats = attentionScratchBytes(shape, 1, backward) / sizeof(float);
+      ASSERT_EQ(attentionScratchBytes(shape, 3, backward), 3 * floats * sizeof(float));
+      std::unique_ptr<float, decltype(&std::free)> scratch(
+          static_cast<float *>(std::aligned_alloc(64, 3 * floats * sizeof(float))), &std::free);
+      std::fill_n(scratch.get(), 3 * floats, -7.0f);
+      if (backward)
+        attentionBackward(shape,
+                          {.dout = input.data(),
+                           .q = input.data(),
+                           .k = input.data(),
+                           .v = input.data(),
+                           .out = out.data(),
+                           .lse = lse.data(),
+                           .rng = rng,
+                           .dq = dq.data(),
+                           .dk = dk.data(),
+                           .dv = dv.data(),
+                           .scratch = scratch.get()},
+                          0, attentionItems(shape, true), 1);
+      else
+        attentionForward(shape,
+                         {.q = input.data(),
+                          .k = input.data(),
+                          .v = input.data(),
+                          .rng = rng,
+                          .out = out.data(),
+                          .lse = lse.data(),
+                          .scratch = scratch.get()},
+                         0, attentionItems(shape, false), 1);
+      for (size_t i = 0; i < floats; ++i) {
+        ASSERT_EQ(scratch.get()[i], -7.0f) << "of thread 0";
+        ASSERT_EQ(scratch.get()[2 * floats + i], -7.0f) << "of thread 2";
+      }
+      EXPECT_NE(scratch.get()[floats], -7.0f);
+    }
 }
 
 // Scores of some thousands overflow exp unless the maximum is subtracted, also when it rises from block to block.
