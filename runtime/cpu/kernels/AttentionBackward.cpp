@@ -7,8 +7,9 @@
 // With dp[i,j] = drop[i,j] * <dout[i], v[j]> and delta[i] = <dout[i], out[i]> = sum_j p[i,j] * dp[i,j]:
 //
 //   ds[i,j] = p[i,j] * (dp[i,j] - delta[i])
-//   dq[i] = scale * sum_j ds[i,j] * k[j]    dk[j] = scale * sum_i ds[i,j] * q[i]    dv[j] = sum_i p[i,j] * drop[i,j] *
-//   dout[i]
+//   dq[i] = scale * sum_j ds[i,j] * k[j]
+//   dk[j] = scale * sum_i ds[i,j] * q[i]
+//   dv[j] = sum_i p[i,j] * drop[i,j] * dout[i]
 //
 // dq[i] is summed over ascending keys; dk[j] and dv[j] over the query heads of the group, then over ascending queries.
 //

@@ -141,7 +141,10 @@ void forwardItem(const AttentionShape &shape, const AttentionForwardPointers &po
                  const ForwardScratch &scratch, int64_t item) {
   const int64_t T = shape.queries, D = shape.headDim;
   const int64_t blocks = (T + queryBlock - 1) / queryBlock;
-  const int64_t firstQuery = item % blocks * queryBlock, head = item / blocks % shape.heads,
+  // Later queries see more keys if causal: alternate from both ends, so that a run of items is an even share of the
+  // work.
+  const int64_t turn = item % blocks, block = turn % 2 == 0 ? turn / 2 : blocks - 1 - turn / 2;
+  const int64_t firstQuery = block * queryBlock, head = item / blocks % shape.heads,
                 sequence = item / blocks / shape.heads;
   const int64_t queries = smaller(queryBlock, T - firstQuery);
   const int64_t kvHead = head / (shape.heads / shape.kvHeads);
