@@ -87,7 +87,7 @@ def Moe_RoutedDotOp : Moe_Op<"routed_dot", [Pure, InferTypeOpAdaptor, Decomposab
   let cpuStatus = "yes";
 }
 
-def Moe_ScaleGradientOp : Moe_PureOp<"scale_gradient", [Differentiable]> {
+def Moe_ScaleGradientOp : Moe_PureOp<"scale_gradient", [Differentiable, Decomposable]> {
   let summary = "the identity, whose adjoint multiplies by `factor`";
   let description = [{
     States fairseq's normalisation of expert gradients (sqrt(min(groups, experts))) as a property of the model.
@@ -95,6 +95,7 @@ def Moe_ScaleGradientOp : Moe_PureOp<"scale_gradient", [Differentiable]> {
   let arguments = (ins Moe_FloatTensor:$input, F64Attr:$factor);
   let results = (outs Moe_FloatTensor:$result);
   let adjointStatus = "yes: multiplication by the factor; on purpose not the derivative of the forward";
+  let decompositionStatus = "yes: the operand";
   let cpuStatus = "yes";
 }
 

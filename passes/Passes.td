@@ -1,0 +1,109 @@
+//===- Passes.td - The passes, one record each -------------------------------------------------------------*- tablegen -*-===//
+//
+// Part of the moec project, under the Apache License v2.0.
+//
+//===----------------------------------------------------------------------------------------------------------------===//
+
+#ifndef MOE_PASSES_TD
+#define MOE_PASSES_TD
+
+include "mlir/Pass/PassBase.td"
+
+class Moe_Pass<string name> : Pass<name, "::mlir::ModuleOp"> {
+  let dependentDialects = ["::moe::ir::MoeDialect", "::mlir::func::FuncDialect"];
+}
+
+def Recompose : Moe_Pass<"recompose"> {
+  let summary = "folds transposes and reshapes into the products and coarse operations that use them";
+  let description = [{
+    ```mlir
+    %t = moe.transpose %w {permutation = array<i64: 1, 0>} : (tensor<32x16xf32>) -> tensor<16x32xf32>
+    %y = moe.dot %x, %t {…, rhs_contract = array<i64: 0>}
+    // becomes
+    %y = moe.dot %x, %w {…, rhs_contract = array<i64: 1>}
+    ```
+  }];
+}
+
+def AssignPrecision : Moe_Pass<"assign-precision"> {
+  let summary = "writes the compute type of the recipe into the module as casts";
+  let description = [{Only float32 is implemented; another type is a named error.}];
+  let options = [Option<"compute", "compute", "std::string", "\"f32\"", "compute type: f32">];
+}
+
+def Shard : Moe_Pass<"shard"> {
+  let summary = "gives every tensor type its layout on the mesh";
+  let description = [{
+    On a mesh of one rank every layout is `replicate`. Larger meshes are a named error until the rewrites for many ranks.
+
+    ```mlir
+    tensor<4x32xf32>  ->  tensor<4x32xf32, #moe.layout<data = replicate, expert = replicate>>
+    ```
+  }];
+  let options = [ListOption<"axes", "axes", "std::string", "names of the mesh axes, minor last">,
+                 ListOption<"sizes", "sizes", "int64_t", "sizes of the mesh axes">];
+}
+
+def Differentiate : Moe_Pass<"differentiate"> {
+  let summary = "makes the program micro_step: forward and backward in one block";
+  let description = [{
+    Clones `@forward`, appends the adjoints of its operations in reverse order (`buildAdjoint`, seeded by the loss weight)
+    and writes the gradient of each parameter to the state `NAME.grad`. Backward operations carry the location
+    `"NAME.grad"` of the forward value they belong to. Loss, weight and metrics are added to the `sum.*` states.
+  }];
+}
+
+def InsertUpdate : Moe_Pass<"insert-update"> {
+  let summary = "makes the program update: norm, clipping, learning rate, optimizer, metrics, all on the device";
+  let description = [{
+    Parameters, gradients and moments are laid out in flat buckets, so that the optimizer runs over whole buckets.
+    An update whose gradient norm is not finite changes nothing but the metrics.
+  }];
+}
+
+def InsertEvaluation : Moe_Pass<"insert-evaluation"> {
+  let summary = "makes the program eval accumulate its sums for the host";
+}
+
+def Recompute : Moe_Pass<"recompute"> {
+  let summary = "activation checkpointing: computes chosen values again in the backward";
+  let description = [{The identity for `none`, the only policy so far.}];
+  let options = [Option<"policy", "policy", "std::string", "\"none\"", "none">];
+}
+
+def DecomposeCoarse : Moe_Pass<"decompose-coarse"> {
+  let summary = "replaces coarse operations that have no library kernel by their decompositions";
+}
+
+def Simplify : Moe_Pass<"simplify"> {
+  let summary = "folds algebraic identities, merges equal operations, drops dead ones";
+}
+
+def Fuse : Moe_Pass<"fuse"> {
+  let summary = "groups operations that one generated kernel can compute into moe.fused";
+}
+
+def Select : Moe_Pass<"select"> {
+  let summary = "chooses, per operation, the kernel or library call and its scratch bytes";
+  let options = [Option<"target", "target", "std::string", "\"native\"", "CPU name, native or x86-64-v3, …">,
+                 Option<"threads", "threads", "int64_t", "0", "threads per rank; 0 = all cores of this machine">];
+}
+
+def Bufferize : Moe_Pass<"bufferize"> {
+  let summary = "assigns every value a buffer; views, in-place results and donation share one";
+}
+
+def Schedule : Moe_Pass<"schedule"> {
+  let summary = "fixes a total order of the operations, their lanes, waits and signals";
+}
+
+def Place : Moe_Pass<"place"> {
+  let summary = "gives every buffer a byte offset in its arena";
+}
+
+def VerifyPhase : Moe_Pass<"verify-phase"> {
+  let summary = "checks what the module of a phase must look like";
+  let options = [Option<"phase", "phase", "std::string", "\"import\"", "name of the phase that just ended">];
+}
+
+#endif // MOE_PASSES_TD
