@@ -17,7 +17,8 @@
 namespace moe {
 namespace {
 
-/// Loop iterations, a few tens of microseconds: longer than the gap between two steps, far shorter than a time slice.
+/// Iterations of a loop that pauses, some tenths of a millisecond: longer than most gaps between two parallel steps,
+/// far shorter than a time slice.
 constexpr char kSpinCount[] = "20000";
 
 int availableCpus() {

@@ -9,6 +9,7 @@
 
 #include <bit>
 #include <cmath>
+#include <cstdlib>
 #include <cstring>
 #include <gtest/gtest.h>
 #include <random>
@@ -223,6 +224,20 @@ TEST(Gemm, ShapesOfTheModelsUseTheFastImplementation) {
     EXPECT_EQ(primitive->implementation().find("ref"), std::string_view::npos)
         << primitive->implementation() << " for " << print(gemm);
   }
+}
+
+// In a process of its own, since the library reads its limit once.
+TEST(GemmDeathTest, StaysWithinTheInstructionsOfTheTarget) {
+  GTEST_FLAG_SET(death_test_style, "threadsafe");
+  auto limited = [] {
+    plan::Gemm gemm = product(1, 64, 64, 64, false, false);
+    bool ok = bool(limitGemmIsa({})) && bool(limitGemmIsa({"sse2", "avx", "avx2", "fma"}));
+    auto primitive = GemmPrimitive::create(gemm, {}, 1);
+    ok = ok && primitive && primitive->implementation().find("avx512") == std::string_view::npos;
+    ok = ok && bool(limitGemmIsa({"avx2", "fma"})) && !limitGemmIsa({"sse2"});
+    std::_Exit(ok ? 0 : 1);
+  };
+  EXPECT_EXIT(limited(), testing::ExitedWithCode(0), "");
 }
 
 TEST(Gemm, Bfloat16InFloat32Out) {

@@ -59,13 +59,13 @@ TEST(Steps, Gemm) {
   gemm.set_beta(1);
   gemm.set_has_bias(true);
   uint64_t scratch = cpu::gemmScratchBytes(gemm, plan::F32, 2);
-  ASSERT_GT(scratch, 0u) << "the test wants a product with scratch";
   gemm.set_scratch_bytes(scratch);
   addOperand(step, a, Operand::READ, plan::F32, {65, 33});
   addOperand(step, b, Operand::READ, plan::F32, {65, 17});
   addOperand(step, c, Operand::READ_WRITE, plan::F32, {33, 17});
   addOperand(step, bias, Operand::READ, plan::F32, {17});
-  addOperand(step, builder.step(scratch), Operand::SCRATCH);
+  if (scratch > 0)
+    addOperand(step, builder.step(scratch), Operand::SCRATCH);
   for (bool poison : {false, true}) {
     auto session = open(builder.finish(), poison);
     ASSERT_TRUE(session);
@@ -84,6 +84,8 @@ TEST(Steps, Gemm) {
     expectNear(cv, expected, 5e-5, "C"); // 65 float32 terms of size 1
   }
 
+  if (scratch < 2)
+    GTEST_SKIP() << "the library needs no scratch on this CPU";
   // One byte less than the library wants.
   PlanFile file = builder.finish();
   plan::Step &tight = *file.plan.mutable_programs(0)->mutable_steps(0);
