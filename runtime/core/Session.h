@@ -45,7 +45,8 @@ public:
   /// Runs one program to completion.
   virtual Status run(int program) = 0;
 
-  /// Host-visible bytes of a slice of the STATE, GRADIENTS or STAGING arena. Valid for the life of the session.
+  /// Host-visible bytes of a slice of the STATE, GRADIENTS or STAGING arena, to be used between runs; also of an output
+  /// of the program that ran last, wherever it lies. The address is valid for the life of the session.
   virtual std::span<std::byte> bytes(const plan::Slice &slice) = 0;
 
   /// Value of metric `plan().metrics(index)`, widened to double.
