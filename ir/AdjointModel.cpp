@@ -89,7 +89,7 @@ MOE_ADJOINT(AttentionOp) {
     return failure();
   auto backward =
       AttentionBackwardOp::create(builder, getLoc(), resultGrads[0], getQuery(), getKey(), getValue(), getResult(),
-                                  getLse(), getRng(), getScale(), getCausal(), getRate(), getSeed(), getSite());
+                                  getLse(), getPadding(), getRng(), getScale(), getCausal(), getRate(), getSeed(), getSite());
   for (unsigned i = 0; i < 3; ++i)
     if (needed.test(i))
       grads[i] = backward->getResult(i);
@@ -98,8 +98,8 @@ MOE_ADJOINT(AttentionOp) {
 
 AdjointReads AttentionOp::adjointReads() {
   AdjointReads reads = AdjointReads::of(*this, {0, 1, 2}, {0, 1});
-  if (getRng())
-    reads.operands.set(3);
+  for (unsigned i = 3; i < getNumOperands(); ++i)
+    reads.operands.set(i);
   return reads;
 }
 

@@ -103,15 +103,22 @@ MOE_DECOMPOSE(AttentionOp) {
     Value visible = b.compare(ComparePredicate::LE, b.iota(indices, 3), limit);
     scores = b.select(visible, scores, b.splatLike(scores, -std::numeric_limits<double>::infinity()));
   }
+  if (getPadding()) {
+    Value hidden = b.broadcast(getPadding(), typeOf(scores).getShape(), {0, 3});
+    scores = b.select(hidden, b.splatLike(scores, -std::numeric_limits<double>::infinity()), scores);
+  }
   Value maximum = b.reduceLast(ReduceKind::Max, scores);
-  Value e = b.exp(b.sub(scores, b.broadcastRows(maximum, scores)));
-  Value sum = b.reduceLast(ReduceKind::Sum, e);
-  Value weights = b.div(e, b.broadcastRows(sum, scores));
+  // A query that sees no key: finite maximum, divisor 1, hence weights of zero.
+  Value finite = b.max(maximum, b.splatLike(maximum, std::numeric_limits<float>::lowest()));
+  Value e = b.exp(b.sub(scores, b.broadcastRows(finite, scores)));
+  Value sum = b.reduceLast(ReduceKind::Sum, e), none = b.compare(ComparePredicate::EQ, sum, b.splatLike(sum, 0.0));
+  Value divisor = b.select(none, b.splatLike(sum, 1.0), sum);
+  Value weights = b.div(e, b.broadcastRows(divisor, scores));
   if (getRate().convertToDouble() > 0)
     weights = b.make<DropoutOp>(weights, getRng(), getRate(), getSeed(), getSite());
   // [B,H,T,D] -> [B,T,H,D]
   Value out = b.transpose(b.dot(weights, value, {0, 1}, {0, 2}, {3}, {1}), {0, 2, 1, 3});
-  return Values{out, b.add(maximum, b.log(sum))};
+  return Values{out, b.add(finite, b.log(sum))};
 }
 
 //===----------------------------------------------------------------------------------------------------------------===//

@@ -18,8 +18,8 @@ namespace moe::ir {
 
 MOE_INFER(LayerNormOp) {
   RankedTensorType type = typeOf(adaptor.getInput());
-  if (type.getRank() == 0)
-    return emitOptionalError(loc, "layer_norm needs a dimension to normalise");
+  if (type.getRank() == 0 || type.getShape().back() == 0)
+    return emitOptionalError(loc, "layer_norm needs a dimension to normalise, got ", type);
   for (Value parameter : {adaptor.getScale(), adaptor.getBias()})
     if (typeOf(parameter).getShape() != type.getShape().take_back())
       return emitOptionalError(loc, "layer_norm of ", type, " needs scale and bias of size ", type.getShape().back());
@@ -35,6 +35,8 @@ MOE_INFER(SoftmaxCrossEntropyOp) {
   if (logits.getRank() == 0 || labels.getShape() != logits.getShape().drop_back())
     return emitOptionalError(loc, "softmax_cross_entropy of logits ", logits, " needs labels of shape [",
                              logits.getShape().drop_back(), "], got ", labels);
+  if (logits.getShape().back() == 0)
+    return emitOptionalError(loc, "softmax_cross_entropy needs at least one class, got ", logits);
   if (failed(commonLayout(loc, {logits, labels})))
     return failure();
   RankedTensorType rows = withShape(logits, logits.getShape().drop_back());
@@ -47,8 +49,8 @@ MOE_INFER(SoftmaxCrossEntropyOp) {
 //===----------------------------------------------------------------------------------------------------------------===//
 
 /// Checks q [B,T,H,D], k and v [B,S,Hkv,D].
-static LogicalResult verifyAttention(std::optional<Location> loc, Value query, Value key, Value value, Value rng,
-                                     const APFloat &rate) {
+static LogicalResult verifyAttention(std::optional<Location> loc, Value query, Value key, Value value, Value padding,
+                                     Value rng, const APFloat &rate) {
   RankedTensorType q = typeOf(query), k = typeOf(key), v = typeOf(value);
   if (q.getRank() != 4 || k.getRank() != 4 || k != v)
     return emitOptionalError(loc, "attention needs query [B,T,H,D] and key, value [B,S,Hkv,D] of one type, got ", q,
@@ -59,6 +61,8 @@ static LogicalResult verifyAttention(std::optional<Location> loc, Value query, V
   if (k.getDimSize(2) == 0 || q.getDimSize(2) % k.getDimSize(2) != 0)
     return emitOptionalError(loc, "attention has ", q.getDimSize(2), " query heads, no multiple of ", k.getDimSize(2),
                              " key heads");
+  if (k.getDimSize(1) == 0)
+    return emitOptionalError(loc, "attention needs at least one key, got ", k);
   double dropout = rate.convertToDouble();
   if (!(dropout >= 0.0 && dropout < 1.0))
     return emitOptionalError(loc, "attention dropout rate ", dropout, " is outside [0, 1)");
@@ -66,6 +70,8 @@ static LogicalResult verifyAttention(std::optional<Location> loc, Value query, V
     return emitOptionalError(loc, "attention with dropout needs rng");
   if (rng && failed(verifyRng(loc, rng)))
     return failure();
+  if (padding && typeOf(padding).getShape() != ArrayRef<int64_t>({k.getDimSize(0), k.getDimSize(1)}))
+    return emitOptionalError(loc, "attention padding must be [batch, keys], got ", typeOf(padding));
   return commonLayout(loc, {q, k, v});
 }
 
@@ -74,8 +80,8 @@ static RankedTensorType lseType(RankedTensorType query) {
 }
 
 MOE_INFER(AttentionOp) {
-  if (failed(verifyAttention(loc, adaptor.getQuery(), adaptor.getKey(), adaptor.getValue(), adaptor.getRng(),
-                             adaptor.getRate())))
+  if (failed(verifyAttention(loc, adaptor.getQuery(), adaptor.getKey(), adaptor.getValue(), adaptor.getPadding(),
+                             adaptor.getRng(), adaptor.getRate())))
     return failure();
   RankedTensorType q = typeOf(adaptor.getQuery());
   results.assign({q, lseType(q)});
@@ -83,8 +89,8 @@ MOE_INFER(AttentionOp) {
 }
 
 MOE_INFER(AttentionBackwardOp) {
-  if (failed(verifyAttention(loc, adaptor.getQuery(), adaptor.getKey(), adaptor.getValue(), adaptor.getRng(),
-                             adaptor.getRate())))
+  if (failed(verifyAttention(loc, adaptor.getQuery(), adaptor.getKey(), adaptor.getValue(), adaptor.getPadding(),
+                             adaptor.getRng(), adaptor.getRate())))
     return failure();
   RankedTensorType q = typeOf(adaptor.getQuery()), k = typeOf(adaptor.getKey());
   if (adaptor.getResult().getType() != q || adaptor.getResultGrad().getType() != q ||
@@ -209,11 +215,49 @@ MOE_INFER(RoutedDotOp) {
 // State and regions
 //===----------------------------------------------------------------------------------------------------------------===//
 
+/// A number, or a dictionary that says how to draw, load or copy the first value.
+static LogicalResult verifyInitial(StateOp op) {
+  Attribute initial = op.getInitialAttr();
+  if (!initial || isa<FloatAttr, IntegerAttr>(initial))
+    return success();
+  auto dictionary = dyn_cast<DictionaryAttr>(initial);
+  if (!dictionary || llvm::none_of(ArrayRef<StringRef>{"normal", "uniform", "file", "data"},
+                                   [&](StringRef key) { return dictionary.contains(key); }))
+    return op.emitOpError() << "has an initial value that is neither a number nor {normal | uniform | file | data = …}";
+  if (Attribute data = dictionary.get("data")) {
+    auto elements = dyn_cast<ElementsAttr>(data);
+    RankedTensorType type = op.getTensorType();
+    if (!elements || elements.getShapedType().getShape() != type.getShape() ||
+        elements.getElementType() != type.getElementType())
+      return op.emitOpError() << "has initial data that is no " << type;
+  }
+  return success();
+}
+
 LogicalResult StateOp::verify() {
   if (getBucket().has_value() != getOffset().has_value())
     return emitOpError() << "needs both bucket and offset, or neither";
   if (getOffset() && static_cast<int64_t>(*getOffset()) < 0)
     return emitOpError() << "has a negative offset";
+  return verifyInitial(*this);
+}
+
+/// The bucket is a flat state of the same element type that reaches as far as its parts.
+LogicalResult StateOp::verifySymbolUses(SymbolTableCollection &symbols) {
+  if (getOfAttr() && !symbols.lookupNearestSymbolFrom<StateOp>(*this, getOfAttr()))
+    return emitOpError() << "belongs to " << getOfAttr() << ", which is no moe.state";
+  if (!getBucketAttr())
+    return success();
+  auto bucket = symbols.lookupNearestSymbolFrom<StateOp>(*this, getBucketAttr());
+  if (!bucket)
+    return emitOpError() << "lies in " << getBucketAttr() << ", which is no moe.state";
+  RankedTensorType part = getTensorType(), whole = bucket.getTensorType();
+  if (bucket.getBucket() || whole.getRank() != 1 || whole.getElementType() != part.getElementType())
+    return emitOpError() << "lies in " << getBucketAttr() << ", which is no flat state of " << part.getElementType();
+  int64_t offset = static_cast<int64_t>(*getOffset());
+  if (offset > whole.getNumElements() || part.getNumElements() > whole.getNumElements() - offset)
+    return emitOpError() << "ends after its bucket " << getBucketAttr() << " of " << whole.getNumElements()
+                         << " elements";
   return success();
 }
 
@@ -238,6 +282,9 @@ LogicalResult FusedOp::verify() {
   Block &block = getBody().front();
   if (block.getArgumentTypes() != getInputs().getTypes())
     return emitOpError() << "has body arguments that differ from its inputs";
+  for (Operation &op : block)
+    if (!isa<MoeOpInterface, YieldOp>(op))
+      return op.emitOpError() << "cannot be part of a fused region";
   auto yield = block.mightHaveTerminator() ? dyn_cast<YieldOp>(block.getTerminator()) : YieldOp();
   if (!yield || yield.getValues().getTypes() != getOutputs().getTypes())
     return emitOpError() << "must yield values of the types of its outputs";

@@ -85,14 +85,33 @@ MOE_INFER_UNARY(CosOp)
 MOE_INFER_UNARY(ReluOp)
 MOE_INFER_UNARY(GeluOp)
 MOE_INFER_UNARY(NotOp)
-MOE_INFER_UNARY(SoftmaxOp)
 MOE_INFER_UNARY(ScaleGradientOp)
+
+MOE_INFER(SoftmaxOp) {
+  RankedTensorType type = typeOf(adaptor.getInput());
+  if (type.getRank() == 0 || type.getShape().back() == 0)
+    return emitOptionalError(loc, "softmax needs a dimension, got ", type);
+  results.push_back(type);
+  return success();
+}
+
+/// Whether a binary operation is defined on elements of the type.
+template <typename Op> static bool takes(Type element) {
+  if constexpr (std::is_same_v<Op, PowOp>)
+    return isa<FloatType>(element);
+  else if constexpr (std::is_same_v<Op, AndOp> || std::is_same_v<Op, OrOp>)
+    return isa<IntegerType>(element);
+  else
+    return true;
+}
 
 #define MOE_INFER_BINARY(OP)                                                                                           \
   MOE_INFER(OP) {                                                                                                      \
     if (adaptor.getLhs().getType() != adaptor.getRhs().getType())                                                      \
       return emitOptionalError(loc, "'", OP::getOperationName(), "' needs operands of one type, got ",                 \
                                adaptor.getLhs().getType(), " and ", adaptor.getRhs().getType());                       \
+    if (!takes<OP>(typeOf(adaptor.getLhs()).getElementType()))                                                         \
+      return emitOptionalError(loc, "'", OP::getOperationName(), "' is not defined on ", adaptor.getLhs().getType());  \
     results.push_back(adaptor.getLhs().getType());                                                                     \
     return success();                                                                                                  \
   }
@@ -205,6 +224,8 @@ LogicalResult ReshapeOp::verify() {
   RankedTensorType from = typeOf(getInput()), to = getType();
   if (from.getNumElements() != to.getNumElements() || from.getElementType() != to.getElementType())
     return emitOpError() << "must keep elements and element type: " << from << " to " << to;
+  if (from.getEncoding() != to.getEncoding())
+    return emitOpError() << "changes the layout: " << from << " to " << to;
   return success();
 }
 

@@ -12,8 +12,9 @@ include "MoeInterfaces.td"
 include "mlir/Interfaces/InferTypeOpInterface.td"
 include "mlir/Interfaces/SideEffectInterfaces.td"
 
-def Moe_Tensor : Type<
-    AnyStaticShapeTensor.predicate, "tensor with a static shape", "::mlir::RankedTensorType">;
+def Moe_Tensor : Type<And<[AnyStaticShapeTensor.predicate,
+    CPred<"::llvm::cast<::mlir::RankedTensorType>($_self).getElementType().isIntOrFloat()">]>,
+    "tensor of numbers or booleans with a static shape", "::mlir::RankedTensorType">;
 def Moe_FloatTensor : Type<And<[AnyStaticShapeTensor.predicate,
     CPred<"::llvm::isa<::mlir::FloatType>(::llvm::cast<::mlir::RankedTensorType>($_self).getElementType())">]>,
     "floating-point tensor with a static shape", "::mlir::RankedTensorType">;

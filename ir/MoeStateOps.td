@@ -10,7 +10,7 @@
 include "MoeOpBase.td"
 include "mlir/IR/SymbolInterfaces.td"
 
-def Moe_StateOp : Op<Moe_Dialect, "state", [Symbol]> {
+def Moe_StateOp : Op<Moe_Dialect, "state", [Symbol, DeclareOpInterfaceMethods<SymbolUserOpInterface>]> {
   let summary = "a named tensor that survives between programs";
   let description = [{
     `initial` says how the first value comes about: a number (constant), or a dictionary {normal = [mean, stddev]},

@@ -45,30 +45,39 @@ def Moe_SoftmaxCrossEntropyOp : Moe_PureOp<"softmax_cross_entropy", [Differentia
   let cpuStatus = "yes";
 }
 
-def Moe_AttentionOp : Moe_Op<"attention", [Pure, InferTypeOpAdaptor, DifferentiableReads,
+def Moe_AttentionOp : Moe_Op<"attention", [Pure, InferTypeOpAdaptor, AttrSizedOperandSegments, DifferentiableReads,
     DeclareOpInterfaceMethods<Moe_DecomposableOpInterface, ["decomposesForCodegen"]>]> {
   let summary = "scaled dot-product attention without a queries x keys tensor";
   let description = [{
     q [B,T,H,D], k and v [B,S,Hkv,D] with H a multiple of Hkv: out [B,T,H,D] = softmax(scale q k^T) v over S, lse [B,H,T].
-    `causal`: query i sees key j iff j <= i + S - T. With `rate` > 0 softmax weights are dropped as in `dropout`, the
+    `causal`: query i sees key j iff j <= i + S - T. Keys where `padding` [B,S] is true are seen by none; a query that sees
+    no key gets zero and lse = -inf. With `rate` > 0 softmax weights are dropped as in `dropout`, the
     element index running over [B,H,T,S]. Gradients reach out only. Dao et al., arXiv 2205.14135.
   }];
-  let arguments = (ins Moe_FloatTensor:$query, Moe_FloatTensor:$key, Moe_FloatTensor:$value, Optional<Moe_IntTensor>:$rng,
-                       F64Attr:$scale, UnitAttr:$causal, DefaultValuedAttr<F64Attr, "0.0">:$rate,
+  let arguments = (ins Moe_FloatTensor:$query, Moe_FloatTensor:$key, Moe_FloatTensor:$value, Optional<Moe_BoolTensor>:$padding,
+                       Optional<Moe_IntTensor>:$rng, F64Attr:$scale, UnitAttr:$causal, DefaultValuedAttr<F64Attr, "0.0">:$rate,
                        DefaultValuedAttr<I64Attr, "0">:$seed, DefaultValuedAttr<I64Attr, "0">:$site);
   let results = (outs Moe_FloatTensor:$result, Moe_FloatTensor:$lse);
+  let assemblyFormat = [{
+    $query `,` $key `,` $value (`padding` $padding^)? (`rng` $rng^)? attr-dict `:` functional-type(operands, results)
+  }];
   let extraDeclaration = "::moe::ir::Cost getCost();";
   let adjointStatus = "yes";
   let decompositionStatus = "yes";
   let cpuStatus = "yes";
 }
 
-def Moe_AttentionBackwardOp : Moe_Op<"attention_backward", [Pure, InferTypeOpAdaptor]> {
+def Moe_AttentionBackwardOp : Moe_Op<"attention_backward", [Pure, InferTypeOpAdaptor, AttrSizedOperandSegments]> {
   let summary = "gradients of attention with respect to query, key and value";
   let arguments = (ins Moe_FloatTensor:$result_grad, Moe_FloatTensor:$query, Moe_FloatTensor:$key, Moe_FloatTensor:$value,
-                       Moe_FloatTensor:$result, Moe_FloatTensor:$lse, Optional<Moe_IntTensor>:$rng, F64Attr:$scale,
+                       Moe_FloatTensor:$result, Moe_FloatTensor:$lse, Optional<Moe_BoolTensor>:$padding,
+                       Optional<Moe_IntTensor>:$rng, F64Attr:$scale,
                        UnitAttr:$causal, DefaultValuedAttr<F64Attr, "0.0">:$rate, DefaultValuedAttr<I64Attr, "0">:$seed,
                        DefaultValuedAttr<I64Attr, "0">:$site);
+  let assemblyFormat = [{
+    $result_grad `,` $query `,` $key `,` $value `,` $result `,` $lse (`padding` $padding^)? (`rng` $rng^)? attr-dict `:`
+    functional-type(operands, results)
+  }];
   let results = (outs Moe_FloatTensor:$query_grad, Moe_FloatTensor:$key_grad, Moe_FloatTensor:$value_grad);
   let extraDeclaration = "::moe::ir::Cost getCost();";
   let adjointStatus = "no: second derivatives are not supported";

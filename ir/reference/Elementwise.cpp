@@ -160,21 +160,23 @@ LogicalResult MinOp::interpret(InterpreterContext &, Operands operands, Results 
 }
 
 LogicalResult PowOp::interpret(InterpreterContext &, Operands operands, Results results) {
-  if (!operands[0]->isFloat)
-    return emitOpError() << "is defined on floating-point tensors only";
-  return zip(operands, results, [](double a, double b) { return std::pow(a, b); }, std::plus<uint64_t>());
+  for (size_t i = 0; i < results[0].floats.size(); ++i)
+    results[0].floats[i] = std::pow(operands[0]->floats[i], operands[1]->floats[i]);
+  return success();
+}
+
+template <typename Function> static LogicalResult zipInts(Operands operands, Results results, Function function) {
+  for (size_t i = 0; i < results[0].ints.size(); ++i)
+    results[0].ints[i] = function(operands[0]->ints[i], operands[1]->ints[i]);
+  return success();
 }
 
 LogicalResult AndOp::interpret(InterpreterContext &, Operands operands, Results results) {
-  if (operands[0]->isFloat)
-    return emitOpError() << "is defined on integer tensors only";
-  return zip(operands, results, std::plus<double>(), std::bit_and<int64_t>());
+  return zipInts(operands, results, std::bit_and<int64_t>());
 }
 
 LogicalResult OrOp::interpret(InterpreterContext &, Operands operands, Results results) {
-  if (operands[0]->isFloat)
-    return emitOpError() << "is defined on integer tensors only";
-  return zip(operands, results, std::plus<double>(), std::bit_or<int64_t>());
+  return zipInts(operands, results, std::bit_or<int64_t>());
 }
 
 template <typename T> static bool holds(ComparePredicate predicate, T a, T b) {

@@ -51,8 +51,8 @@ struct InterpreterOptions {
 /// Values of the state tensors; bucketed states are views of their bucket's storage.
 class InterpreterState {
 public:
-  /// Numbers and dense data of `initial` are set; what is drawn or lies in a file starts as zeros. The names of buckets
-  /// that the module does not define are left out.
+  /// Numbers and dense data of `initial` are set; what is drawn or lies in a file starts as zeros. The module
+  /// must verify.
   explicit InterpreterState(mlir::ModuleOp module);
   /// `name` must be contained.
   HostTensor read(llvm::StringRef name) const;

@@ -161,10 +161,6 @@ LogicalResult RouteOp::interpret(InterpreterContext &, Operands operands, Result
   const HostTensor *noise = getNoise() ? operands[getMask() ? 2 : 1] : nullptr;
   int64_t groups = logits.shape[0], tokens = logits.shape[1], experts = logits.shape[2];
   int64_t choices = getTopK(), capacity = getCapacity();
-  if (choices > 2 || choices < 1)
-    return emitOpError() << "routes to one or two experts per token, not to " << choices;
-  if (choices == 2 && getPolicy() != SecondExpertPolicy::All && !noise)
-    return emitOpError() << "needs noise for the policy '" << stringifySecondExpertPolicy(getPolicy()) << "'";
   std::fill(results[3].ints.begin(), results[3].ints.end(), -1);
 
   for (int64_t g = 0; g < groups; ++g) {
@@ -219,6 +215,18 @@ LogicalResult RouteOp::interpret(InterpreterContext &, Operands operands, Result
   return success();
 }
 
+/// Indices of experts and slots, which may come from anywhere, must lie inside of rows [E,G,C,M].
+static LogicalResult checkChoices(Operation *op, const HostTensor &expert, const HostTensor &slot, int64_t experts,
+                                  int64_t capacity) {
+  for (int64_t i = 0; i < slot.size(); ++i) {
+    if (slot.ints[i] >= capacity)
+      return op->emitOpError() << "reads slot " << slot.ints[i] << " of " << capacity;
+    if (expert.ints[i] < 0 || expert.ints[i] >= experts)
+      return op->emitOpError() << "reads expert " << expert.ints[i] << " of " << experts;
+  }
+  return success();
+}
+
 /// Adds the gradient that reaches the probabilities of one token through the weights of its two choices.
 ///
 /// After dropping, w_k = p_k / d with d = max(sum of the surviving p, eps): dp_k = (dw_k - sum_j w_j dw_j) / d, so that
@@ -243,6 +251,8 @@ LogicalResult RouteBackwardOp::interpret(InterpreterContext &, Operands operands
   const HostTensor &weightGrad = *operands[0], &auxGrad = *operands[1], &probs = *operands[2], &expert = *operands[3];
   const HostTensor &slot = *operands[4], &firstFraction = *operands[5];
   int64_t groups = probs.shape[0], tokens = probs.shape[1], experts = probs.shape[2], choices = expert.shape[2];
+  if (failed(checkChoices(*this, expert, slot, experts, std::numeric_limits<int64_t>::max())))
+    return failure();
   for (int64_t g = 0; g < groups; ++g)
     for (int64_t s = 0; s < tokens; ++s) {
       const double *p = &probs.floats[(g * tokens + s) * experts];
@@ -295,6 +305,8 @@ LogicalResult DispatchOp::interpret(InterpreterContext &, Operands operands, Res
         int64_t choice = token.ints[(e * rows.shape[1] + g) * rows.shape[2] + c];
         if (choice < 0)
           continue;
+        if (choice >= tokens * choices)
+          return emitOpError() << "reads choice " << choice << " of " << tokens * choices;
         double factor = weight ? weight->floats[g * tokens * choices + choice] : 1;
         for (int64_t m = 0; m < width; ++m)
           rows.floats[rowAt(rows, e, g, c) + m] = factor * input.floats[(g * tokens + choice / choices) * width + m];
@@ -306,6 +318,8 @@ LogicalResult CombineOp::interpret(InterpreterContext &, Operands operands, Resu
   const HostTensor &rows = *operands[0], &expert = *operands[1], &slot = *operands[2];
   const HostTensor *weight = getWeight() ? operands[4] : nullptr;
   int64_t tokens = expert.shape[1], choices = expert.shape[2], width = rows.shape[3];
+  if (failed(checkChoices(*this, expert, slot, rows.shape[0], rows.shape[2])))
+    return failure();
   for (int64_t i = 0; i < expert.size(); ++i) {
     if (slot.ints[i] < 0)
       continue;
@@ -319,6 +333,8 @@ LogicalResult CombineOp::interpret(InterpreterContext &, Operands operands, Resu
 LogicalResult RoutedDotOp::interpret(InterpreterContext &, Operands operands, Results results) {
   const HostTensor &input = *operands[0], &rows = *operands[1], &expert = *operands[2], &slot = *operands[3];
   int64_t tokens = expert.shape[1], choices = expert.shape[2], width = rows.shape[3];
+  if (failed(checkChoices(*this, expert, slot, rows.shape[0], rows.shape[2])))
+    return failure();
   for (int64_t i = 0; i < expert.size(); ++i) {
     if (slot.ints[i] < 0)
       continue;

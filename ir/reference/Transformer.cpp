@@ -89,6 +89,7 @@ struct Attention {
   double scale, rate;
   bool causal;
   uint64_t seed, site;
+  const HostTensor *padding = nullptr;
   const HostTensor *rng = nullptr;
 
   template <typename Op>
@@ -102,7 +103,9 @@ struct Attention {
     return ((b * keys + s) * keyHeads + h / (heads / keyHeads)) * width;
   }
   int64_t lseAt(int64_t b, int64_t t, int64_t h) const { return (b * heads + h) * queries + t; }
-  bool sees(int64_t t, int64_t s) const { return !causal || s <= t + keys - queries; }
+  bool sees(int64_t b, int64_t t, int64_t s) const {
+    return (!causal || s <= t + keys - queries) && !(padding && padding->ints[b * keys + s]);
+  }
 
   /// What dropout multiplies the softmax weight by.
   double kept(int64_t b, int64_t t, int64_t h, int64_t s) const {
@@ -133,15 +136,22 @@ struct Attention {
 LogicalResult AttentionOp::interpret(InterpreterContext &, Operands operands, Results results) {
   const HostTensor &query = *operands[0], &key = *operands[1], &value = *operands[2];
   Attention shape(*this, query, key);
-  shape.rng = getRng() ? operands[3] : nullptr;
+  shape.padding = getPadding() ? operands[3] : nullptr;
+  shape.rng = getRng() ? operands[getPadding() ? 4 : 3] : nullptr;
   shape.forEachRow([&](int64_t b, int64_t t, int64_t h) {
     std::vector<double> scores;
-    for (int64_t s = 0; s < shape.keys && shape.sees(t, s); ++s)
+    std::vector<int64_t> seen;
+    for (int64_t s = 0; s < shape.keys; ++s) {
+      if (!shape.sees(b, t, s))
+        continue;
+      seen.push_back(s);
       scores.push_back(shape.score(query, key, b, t, h, s));
+    }
     double lse = scores.empty() ? -std::numeric_limits<double>::infinity() : logSumExp(scores);
     results[1].floats[shape.lseAt(b, t, h)] = lse;
-    for (int64_t s = 0; s < static_cast<int64_t>(scores.size()); ++s) {
-      double weight = std::exp(scores[s] - lse) * shape.kept(b, t, h, s);
+    for (size_t i = 0; i < seen.size(); ++i) {
+      int64_t s = seen[i];
+      double weight = std::exp(scores[i] - lse) * shape.kept(b, t, h, s);
       for (int64_t d = 0; d < shape.width; ++d)
         results[0].floats[shape.queryAt(b, t, h) + d] += weight * value.floats[shape.keyAt(b, s, h) + d];
     }
@@ -153,13 +163,16 @@ LogicalResult AttentionBackwardOp::interpret(InterpreterContext &, Operands oper
   const HostTensor &resultGrad = *operands[0], &query = *operands[1], &key = *operands[2], &value = *operands[3];
   const HostTensor &result = *operands[4], &lse = *operands[5];
   Attention shape(*this, query, key);
-  shape.rng = getRng() ? operands[6] : nullptr;
+  shape.padding = getPadding() ? operands[6] : nullptr;
+  shape.rng = getRng() ? operands[getPadding() ? 7 : 6] : nullptr;
   shape.forEachRow([&](int64_t b, int64_t t, int64_t h) {
     int64_t at = shape.queryAt(b, t, h);
     double inner = 0; // sum_s weight[s] * its gradient
     for (int64_t d = 0; d < shape.width; ++d)
       inner += resultGrad.floats[at + d] * result.floats[at + d];
-    for (int64_t s = 0; s < shape.keys && shape.sees(t, s); ++s) {
+    for (int64_t s = 0; s < shape.keys; ++s) {
+      if (!shape.sees(b, t, s))
+        continue;
       int64_t keyAt = shape.keyAt(b, s, h);
       double probability = std::exp(shape.score(query, key, b, t, h, s) - lse.floats[shape.lseAt(b, t, h)]);
       double kept = shape.kept(b, t, h, s);

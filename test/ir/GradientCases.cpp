@@ -108,10 +108,22 @@ std::vector<OperationCase> makeDifferentiableCases() {
       "tensor<2x7x4x5xf64>) -> (tensor<2x3x4x5xf64>, tensor<2x4x3xf64>)");
   add("moe.attention %0, %1, %2 {scale = 0.7 : f64, causal} : (tensor<1x3x4x5xf64>, tensor<1x5x2x5xf64>, "
       "tensor<1x5x2x5xf64>) -> (tensor<1x3x4x5xf64>, tensor<1x4x3xf64>)");
-  add("moe.attention %0, %1, %2, %3 {scale = 0.7 : f64, causal, rate = 0.3 : f64, seed = 5 : i64, site = 9 : i64} : "
+  add("moe.attention %0, %1, %2 rng %3 {scale = 0.7 : f64, causal, rate = 0.3 : f64, seed = 5 : i64, site = 9 : i64} : "
       "(tensor<2x5x2x3xf64>, tensor<2x5x1x3xf64>, tensor<2x5x1x3xf64>, tensor<2xi64>) -> "
       "(tensor<2x5x2x3xf64>, tensor<2x2x5xf64>)",
       {anything, anything, anything, ints({4, 1})});
+  // Keys 0 and 1 of the second batch are padding, so that its first two queries see nothing.
+  add("moe.attention %0, %1, %2 padding %3 {scale = 0.7 : f64, causal} : (tensor<2x3x2x5xf64>, tensor<2x3x2x5xf64>, "
+      "tensor<2x3x2x5xf64>, tensor<2x3xi1>) -> (tensor<2x3x2x5xf64>, tensor<2x2x3xf64>)",
+      {anything, anything, anything, ints({0, 1, 0, 1, 1, 0})});
+  add("moe.attention %0, %1, %2 padding %3 rng %4 {scale = 0.7 : f64, rate = 0.3 : f64, seed = 5 : i64, site = 9 : "
+      "i64} "
+      ": (tensor<1x2x2x3xf64>, tensor<1x5x1x3xf64>, tensor<1x5x1x3xf64>, tensor<1x5xi1>, tensor<2xi64>) -> "
+      "(tensor<1x2x2x3xf64>, tensor<1x2x2xf64>)",
+      {anything, anything, anything, ints({0, 0, 1, 0, 1}), ints({4, 1})});
+  // More queries than keys: the first two see nothing.
+  add("moe.attention %0, %1, %2 {scale = 0.7 : f64, causal} : (tensor<1x5x2x3xf64>, tensor<1x3x2x3xf64>, "
+      "tensor<1x3x2x3xf64>) -> (tensor<1x5x2x3xf64>, tensor<1x2x5xf64>)");
 
   // Routing. Two groups of seven tokens, five experts; a capacity of two drops tokens.
   auto route = [&](std::string attributes, std::string segments, std::string operands, std::string types, int64_t k,

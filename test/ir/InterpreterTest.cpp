@@ -51,6 +51,8 @@ TEST(Interpreter, BucketedStatesAreViews) {
     moe.state parameter @a : tensor<2x2xf32> {initial = 1.0 : f64, bucket = @flat, offset = 1 : i64}
     moe.state parameter @b : tensor<2xf32> {bucket = @flat, offset = 5 : i64}
     moe.state parameter @flat : tensor<8xf32> {initial = 9.0 : f64}
+    moe.state control @steps : tensor<i64> {initial = 5 : i64, bucket = @counters, offset = 1 : i64}
+    moe.state control @counters : tensor<3xi64>
   )");
   ASSERT_TRUE(module) << ir.messages();
   InterpreterState state(*module);
@@ -61,6 +63,8 @@ TEST(Interpreter, BucketedStatesAreViews) {
   state.write("flat", HostTensor({8}, {0, 1, 2, 3, 4, 5, 6, 7}));
   EXPECT_EQ(state.read("a").floats, (std::vector<double>{1, 2, 3, 4}));
   EXPECT_EQ(state.read("b").floats, (std::vector<double>{5, 6}));
+  EXPECT_EQ(state.read("counters").ints, (std::vector<int64_t>{0, 5, 0}));
+  EXPECT_EQ(state.read("steps").ints, std::vector<int64_t>{5});
   EXPECT_EQ(state.read("a").shape, (llvm::SmallVector<int64_t>{2, 2}));
 }
 

@@ -222,6 +222,42 @@ TEST(Routing, OverflowOfAGroupOfPaddingIsNotANumber) {
   EXPECT_EQ(results.aux.floats[0], 0);
 }
 
+// A fifth of the experts, rounded up, counts as busiest: two of six.
+TEST(Routing, BalanceSumsAFifthOfTheExperts) {
+  IrContext ir;
+  std::vector<double> logits(10 * 6, 0);
+  const int first[10] = {3, 3, 3, 3, 5, 5, 5, 0, 0, 1};
+  for (int s = 0; s < 10; ++s)
+    logits[s * 6 + first[s]] = 4;
+  std::vector<HostTensor> results =
+      evaluate(ir,
+               "moe.route %0 {top_k = 1 : i64, capacity = 2 : i64, operandSegmentSizes = array<i32: 1, 0, 0>} : "
+               "(tensor<1x10x6xf64>) -> (tensor<1x10x1xi32>, tensor<1x10x1xi32>, tensor<1x10x1xf64>, "
+               "tensor<6x1x2xi32>, tensor<1xf64>, tensor<1x10x6xf64>, tensor<1x6xf64>, tensor<1x9xf64>)",
+               {HostTensor({1, 10, 6}, logits)});
+  ASSERT_EQ(results.size(), 8u) << ir.messages();
+  EXPECT_NEAR(results[7].floats[3], 70, 1e-12);
+  EXPECT_NEAR(results[7].floats[4], 0, 1e-12);
+  EXPECT_EQ(results[7].floats[5], 2);
+}
+
+TEST(Routing, RejectsIndicesOutsideOfTheRows) {
+  const std::string text =
+      "moe.routed_dot %0, %1, %2, %3 : (tensor<1x1x1xf64>, tensor<2x1x3x1xf64>, tensor<1x1x1xi32>, "
+      "tensor<1x1x1xi32>) -> tensor<1x1x1xf64>";
+  auto messages = [&](int64_t expert, int64_t slot) {
+    IrContext ir;
+    evaluate(ir, text,
+             {HostTensor({1, 1, 1}, {1}), HostTensor({2, 1, 3, 1}, std::vector<double>(6, 1)),
+              HostTensor::ofInts({1, 1, 1}, {expert}), HostTensor::ofInts({1, 1, 1}, {slot})});
+    return ir.messages();
+  };
+  EXPECT_EQ(messages(1, 2), "");
+  EXPECT_NE(messages(2, 0).find("reads expert 2 of 2"), std::string::npos);
+  EXPECT_NE(messages(-1, 0).find("reads expert -1 of 2"), std::string::npos);
+  EXPECT_NE(messages(0, 3).find("reads slot 3 of 3"), std::string::npos);
+}
+
 // With one expert both choices are it, in different slots, with half the weight each.
 TEST(Routing, OneExpertTakesBothChoices) {
   IrContext ir;
@@ -235,6 +271,8 @@ TEST(Routing, OneExpertTakesBothChoices) {
   EXPECT_EQ(results[0].ints, std::vector<int64_t>(6, 0));
   EXPECT_EQ(results[1].ints, (std::vector<int64_t>{0, 3, 1, 4, 2, 5}));
   EXPECT_EQ(results[2].floats, std::vector<double>(6, 0.5));
+  // The logarithm of a probability of 1 is that of 1 - eps, as in the reference.
+  EXPECT_NEAR(results[7].floats[0], 1.1920929e-7, 1e-13);
 }
 
 TEST(Routing, TiesGoToTheLowestExpertAndTheEarliestToken) {

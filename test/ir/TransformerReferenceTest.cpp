@@ -96,13 +96,13 @@ TEST(TransformerReference, AttentionScalesScores) {
 TEST(TransformerReference, AttentionDropsWeightsByTheirGlobalIndex) {
   IrContext ir;
   std::vector<double> values = {1, 10, 100, 1000, 10000, 100000};
-  std::vector<HostTensor> results =
-      evaluate(ir,
-               "moe.attention %0, %1, %2, %3 {scale = 1.0 : f64, rate = 0.4 : f64, seed = 2 : i64, site = 3 : i64} : "
-               "(tensor<2x2x1x1xf64>, tensor<2x3x1x1xf64>, tensor<2x3x1x1xf64>, tensor<2xi64>) -> "
-               "(tensor<2x2x1x1xf64>, tensor<2x1x2xf64>)",
-               {HostTensor({2, 2, 1, 1}, {0, 0, 0, 0}), HostTensor({2, 3, 1, 1}, values),
-                HostTensor({2, 3, 1, 1}, values), HostTensor::ofInts({2}, {8, 1})});
+  std::vector<HostTensor> results = evaluate(
+      ir,
+      "moe.attention %0, %1, %2 rng %3 {scale = 1.0 : f64, rate = 0.4 : f64, seed = 2 : i64, site = 3 : i64} : "
+      "(tensor<2x2x1x1xf64>, tensor<2x3x1x1xf64>, tensor<2x3x1x1xf64>, tensor<2xi64>) -> "
+      "(tensor<2x2x1x1xf64>, tensor<2x1x2xf64>)",
+      {HostTensor({2, 2, 1, 1}, {0, 0, 0, 0}), HostTensor({2, 3, 1, 1}, values), HostTensor({2, 3, 1, 1}, values),
+       HostTensor::ofInts({2}, {8, 1})});
   ASSERT_EQ(results.size(), 2u) << ir.messages();
   int dropped = 0;
   for (int row = 0; row < 4; ++row) { // b * T + t, with one head
