@@ -23,8 +23,9 @@ public:
   KernelStep(const plan::Step &step, const StepContext &context)
       : pool(context.pool), function(context.kernels[step.kernel().kernel()]), extent(step.kernel().extent()),
         grain(step.kernel().grain()), sizes(step.kernel().sizes().begin(), step.kernel().sizes().end()) {
-    for (int i = 0; i < step.operands_size(); ++i)
-      pointers.push_back(context.address(step, i));
+    const auto &order = step.kernel().pointers();
+    for (int i = 0; i < (order.empty() ? step.operands_size() : order.size()); ++i)
+      pointers.push_back(context.address(step, order.empty() ? i : static_cast<int>(order[i])));
     arguments = {pointers.data(), sizes.data(), context.axisIndex.data()};
   }
 

@@ -113,6 +113,9 @@ private:
     if (call.kernel() >= static_cast<uint32_t>(plan.kernels_size()))
       complain("kernel call: there is no kernel " + std::to_string(call.kernel()));
     sizes("kernel call", {call.extent(), call.grain()}, 0);
+    for (uint32_t pointer : call.pointers())
+      if (pointer >= static_cast<uint32_t>(step.operands_size()))
+        complain("kernel call: there is no operand " + std::to_string(pointer));
   }
 
   /// Elements from the first to the last one of `batch` matrices of rows x columns.
@@ -154,7 +157,7 @@ private:
       complain("attention: the scale or the dropout probability is out of range");
     uint64_t q = count({a.batch(), a.queries(), a.heads(), a.head_dim()});
     uint64_t kv = count({a.batch(), a.keys(), a.kv_heads(), a.head_dim()});
-    uint64_t lse = count({a.batch(), a.heads(), a.queries()});
+    uint64_t lse = count({a.batch(), a.heads(), a.queries()}), padding = count({a.batch(), a.keys()});
     std::vector<OperandRule> expected;
     if (a.backward())
       expected.push_back({"dout", Operand::READ, floats(), q});
@@ -163,6 +166,8 @@ private:
         {{"q", Operand::READ, floats(), q}, {"k", Operand::READ, floats(), kv}, {"v", Operand::READ, floats(), kv}});
     if (a.backward())
       expected.insert(expected.end(), {{"out", Operand::READ, floats(), q}, {"lse", Operand::READ, {plan::F32}, lse}});
+    if (a.has_padding())
+      expected.push_back({"padding", Operand::READ, {plan::BOOL}, padding});
     if (a.dropout() > 0)
       expected.push_back({"rng", Operand::READ, {plan::I64}, 2});
     if (a.backward())

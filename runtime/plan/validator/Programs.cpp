@@ -68,14 +68,14 @@ void checkCoverage(Context &context, Place place, const plan::Step &step) {
     return checkGemm(context, place, step);
   case plan::Step::kAttention: {
     const plan::Attention &a = step.attention();
-    int rng = a.dropout() > 0 ? 1 : 0;
+    int optional = (a.has_padding() ? 1 : 0) + (a.dropout() > 0 ? 1 : 0); // operands
     if (a.backward()) {
-      checkWritten(context, place, step, 6 + rng, {a.batch(), a.queries(), a.heads(), a.head_dim()});
-      checkWritten(context, place, step, 7 + rng, {a.batch(), a.keys(), a.kv_heads(), a.head_dim()});
-      checkWritten(context, place, step, 8 + rng, {a.batch(), a.keys(), a.kv_heads(), a.head_dim()});
+      checkWritten(context, place, step, 6 + optional, {a.batch(), a.queries(), a.heads(), a.head_dim()});
+      checkWritten(context, place, step, 7 + optional, {a.batch(), a.keys(), a.kv_heads(), a.head_dim()});
+      checkWritten(context, place, step, 8 + optional, {a.batch(), a.keys(), a.kv_heads(), a.head_dim()});
     } else {
-      checkWritten(context, place, step, 3 + rng, {a.batch(), a.queries(), a.heads(), a.head_dim()});
-      checkWritten(context, place, step, 4 + rng, {a.batch(), a.heads(), a.queries()});
+      checkWritten(context, place, step, 3 + optional, {a.batch(), a.queries(), a.heads(), a.head_dim()});
+      checkWritten(context, place, step, 4 + optional, {a.batch(), a.heads(), a.queries()});
     }
     return;
   }
