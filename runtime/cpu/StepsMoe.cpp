@@ -58,6 +58,8 @@ public:
     operands.next(pointers.q);
     operands.next(pointers.k);
     operands.next(pointers.v);
+    if (step.attention().has_padding())
+      operands.next(pointers.padding);
     if (shape.dropout > 0)
       operands.next(pointers.rng);
     operands.next(pointers.out);
@@ -91,6 +93,8 @@ public:
     operands.next(pointers.v);
     operands.next(pointers.out);
     operands.next(pointers.lse);
+    if (step.attention().has_padding())
+      operands.next(pointers.padding);
     if (shape.dropout > 0)
       operands.next(pointers.rng);
     operands.next(pointers.dq);

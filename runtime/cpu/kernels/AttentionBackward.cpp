@@ -168,6 +168,7 @@ void backwardQueries(const AttentionShape &shape, const AttentionBackwardPointer
   const int64_t kvHead = head / (shape.heads / shape.kvHeads);
   const int64_t kvAt = (sequence * shape.keys * shape.kvHeads + kvHead) * D, kvStride = shape.kvHeads * D;
   const Dropout dropout(shape, dropped, sequence, head);
+  const uint8_t *padding = pointers.padding ? pointers.padding + sequence * shape.keys : nullptr;
   const int64_t end = keyEnd(shape, firstQuery, queries);
   auto prefetchTile = [&](int64_t key) {
     const int64_t rows = smaller(keyBlock, end - key);
@@ -194,7 +195,9 @@ void backwardQueries(const AttentionShape &shape, const AttentionBackwardPointer
 
   for (int64_t key = 0; key < end; key += keyBlock) {
     prefetchTile(key + keyBlock);
-    Tile tile(shape, firstQuery, queries, key, end);
+    Tile tile(shape, firstQuery, queries, key, end, padding);
+    if (tile.hidden)
+      continue;
     backwardTile<drop>(shape, tile, scratch, dropout, pointers.k + kvAt + key * kvStride,
                        pointers.v + kvAt + key * kvStride);
   }

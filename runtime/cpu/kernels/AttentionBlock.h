@@ -35,24 +35,37 @@ struct Tile {
   int64_t queries;    ///< columns, at most queryBlock
   int64_t vectors;    ///< vectors that hold them
   int64_t firstKey;
-  int64_t keys; ///< rows, at most keyBlock
-  bool partial; ///< some (key, query) is hidden
-  int64_t lead; ///< the first visible column of row r is r + lead (if partial)
+  int64_t keys;                  ///< rows, at most keyBlock
+  int64_t lead;                  ///< no column before row + lead sees the key of `row`
+  bool partial;                  ///< some (key, query) is hidden
+  bool hidden;                   ///< all keys are padding
+  int32_t firstColumn[keyBlock]; ///< that sees the key of each row (if partial)
 
-  MOE_INLINE Tile(const AttentionShape &shape, int64_t firstQuery, int64_t queries, int64_t firstKey, int64_t keyEnd)
+  /// `padding` is that of the sequence, [S] or null.
+  MOE_INLINE Tile(const AttentionShape &shape, int64_t firstQuery, int64_t queries, int64_t firstKey, int64_t keyEnd,
+                  const uint8_t *padding)
       : firstQuery(firstQuery), queries(queries), vectors((queries + lanes - 1) / lanes), firstKey(firstKey),
-        keys(smaller(keyBlock, keyEnd - firstKey)), lead(firstKey - firstQuery - (shape.keys - shape.queries)) {
-    partial = shape.causal && keys - 1 + lead > 0;
+        keys(smaller(keyBlock, keyEnd - firstKey)),
+        lead(shape.causal ? firstKey - firstQuery - (shape.keys - shape.queries) : -keyBlock) {
+    int64_t padded = 0;
+    if (padding)
+      for (int64_t row = 0; row < keys; ++row)
+        padded += padding[firstKey + row] != 0;
+    hidden = padded == keys;
+    partial = padded > 0 || keys - 1 + lead > 0;
+    if (partial)
+      for (int64_t row = 0; row < keys; ++row)
+        firstColumn[row] = padded > 0 && padding[firstKey + row] ? int32_t(queryBlock) : int32_t(row + lead);
   }
 
   /// First vector with a visible column in the group of rows that starts at `row`.
   MOE_INLINE int64_t firstVector(int64_t row) const {
-    return partial && row + lead > 0 ? smaller((row + lead) / lanes, vectors) : 0;
+    return row + lead > 0 ? smaller((row + lead) / lanes, vectors) : 0;
   }
 
   /// The lanes of `vector` that are visible in `row` (all ones).
   MOE_INLINE IVec visible(int64_t row, int64_t vector) const {
-    return laneNumbers() >= IVec{} + int32_t(row + lead - vector * lanes);
+    return laneNumbers() >= IVec{} + (firstColumn[row] - int32_t(vector * lanes));
   }
 
   /// Rows from `row` on, in whole groups, that start at the same vector as `row`; sets `vector` to it.

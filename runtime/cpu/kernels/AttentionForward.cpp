@@ -151,6 +151,7 @@ void forwardItem(const AttentionShape &shape, const AttentionForwardPointers &po
   const int64_t at = ((sequence * T + firstQuery) * shape.heads + head) * D; // in q and out
   const int64_t kvAt = (sequence * shape.keys * shape.kvHeads + kvHead) * D, kvStride = shape.kvHeads * D;
   const Dropout dropout(shape, dropped, sequence, head);
+  const uint8_t *padding = pointers.padding ? pointers.padding + sequence * shape.keys : nullptr;
 
   const int64_t end = keyEnd(shape, firstQuery, queries);
   auto prefetchTile = [&](int64_t key) {
@@ -167,7 +168,9 @@ void forwardItem(const AttentionShape &shape, const AttentionForwardPointers &po
   }
   for (int64_t key = 0; key < end; key += keyBlock) {
     prefetchTile(key + keyBlock);
-    Tile tile(shape, firstQuery, queries, key, end);
+    Tile tile(shape, firstQuery, queries, key, end, padding);
+    if (tile.hidden)
+      continue;
     forwardTile<drop>(shape, tile, scratch, dropout, pointers.k + kvAt + key * kvStride,
                       pointers.v + kvAt + key * kvStride);
   }

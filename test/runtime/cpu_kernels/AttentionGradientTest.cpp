@@ -25,8 +25,9 @@ double loss(const AttentionShape &shape, const AttentionInputs &inputs) {
   return sum;
 }
 
-void check(const AttentionShape &shape) {
+void check(const AttentionShape &shape, const std::vector<uint8_t> &padding = {}) {
   AttentionInputs inputs = randomInputs(shape, 9);
+  inputs.padding = padding;
   const AttentionOutputs outputs = referenceAttention(shape, inputs, 5, 2);
   std::mt19937 generator(1);
   auto probe = [&](std::vector<double> &values, const std::vector<double> &gradient) {
@@ -54,6 +55,7 @@ TEST(AttentionGradient, ReferenceEqualsFiniteDifferences) {
   check(shape);
   shape.dropout = 0.3f;
   check(shape);
+  check(shape, {1, 1, 1, 1, 0, 0, 0, 0, 0, 1, 0, 0, 0, 1}); // the first query of the first sequence sees nothing
 }
 
 } // namespace

@@ -6,8 +6,11 @@
 
 #include "test/runtime/cpu_kernels/AttentionReference.h"
 
+#include <gtest/gtest.h>
+
 #include <cmath>
 #include <cstdlib>
+#include <cstring>
 #include <limits>
 #include <memory>
 #include <random>
@@ -71,17 +74,20 @@ struct Naive {
       sum += x[at + d] * y[yAt + d];
     return sum;
   }
-  bool visible(int64_t i, int64_t j) const { return !s.causal || j <= i + s.keys - s.queries; }
+  bool visible(int64_t b, int64_t i, int64_t j) const {
+    return (!s.causal || j <= i + s.keys - s.queries) &&
+           (in.padding.empty() || in.padding[static_cast<size_t>(b * s.keys + j)] == 0);
+  }
 
   /// ln sum exp, and the weights.
   double row(int64_t b, int64_t h, int64_t i, std::vector<double> &p) const {
     double largest = -std::numeric_limits<double>::infinity(), sum = 0;
     p.assign(static_cast<size_t>(s.keys), 0);
     for (int64_t j = 0; j < s.keys; ++j)
-      if (visible(i, j))
+      if (visible(b, i, j))
         largest = std::max(largest, s.scale * dot(in.q, query(b, i, h), in.k, key(b, j, h)));
     for (int64_t j = 0; j < s.keys; ++j)
-      if (visible(i, j))
+      if (visible(b, i, j))
         sum += p[static_cast<size_t>(j)] = std::exp(s.scale * dot(in.q, query(b, i, h), in.k, key(b, j, h)) - largest);
     if (sum == 0)
       return -std::numeric_limits<double>::infinity();
@@ -158,6 +164,7 @@ AttentionResults runKernels(const AttentionShape &shape, const AttentionInputs &
   const float nan = std::numeric_limits<float>::quiet_NaN();
   auto narrow = [](const std::vector<double> &values) { return std::vector<float>(values.begin(), values.end()); };
   const std::vector<float> q = narrow(inputs.q), k = narrow(inputs.k), v = narrow(inputs.v), dout = narrow(inputs.dout);
+  const uint8_t *padding = inputs.padding.empty() ? nullptr : inputs.padding.data();
   const int64_t rng[2] = {update, microBatch};
   AttentionResults result;
   result.out.assign(q.size(), nan);
@@ -173,6 +180,7 @@ AttentionResults runKernels(const AttentionShape &shape, const AttentionInputs &
     AttentionForwardPointers forward{.q = q.data(),
                                      .k = k.data(),
                                      .v = v.data(),
+                                     .padding = padding,
                                      .rng = rng,
                                      .out = result.out.data(),
                                      .lse = result.lse.data(),
@@ -183,6 +191,7 @@ AttentionResults runKernels(const AttentionShape &shape, const AttentionInputs &
                                    .v = v.data(),
                                    .out = result.out.data(),
                                    .lse = result.lse.data(),
+                                   .padding = padding,
                                    .rng = rng,
                                    .dq = result.dq.data(),
                                    .dk = result.dk.data(),
@@ -213,6 +222,50 @@ double relativeError(const std::vector<float> &a, const std::vector<double> &b) 
     norm += b[i] * b[i];
   }
   return std::sqrt(difference / (norm == 0 ? double(b.size()) : norm));
+}
+
+bool sameBits(const std::vector<float> &a, const std::vector<float> &b) {
+  return a.size() == b.size() && std::memcmp(a.data(), b.data(), a.size() * sizeof(float)) == 0;
+}
+
+bool sameBits(const AttentionResults &a, const AttentionResults &b) {
+  return sameBits(a.out, b.out) && sameBits(a.lse, b.lse) && sameBits(a.dq, b.dq) && sameBits(a.dk, b.dk) &&
+         sameBits(a.dv, b.dv);
+}
+
+void expectReference(AttentionShape shape, const AttentionInputs &inputs) {
+  const AttentionOutputs expected = referenceAttention(shape, inputs, 5, 2);
+  for (Isa isa : hostIsas()) {
+    shape.isa = isa;
+    SCOPED_TRACE(describe(shape));
+    const AttentionResults results = runKernels(shape, inputs, 5, 2);
+    EXPECT_LE(relativeError(results.out, expected.out), attentionTolerance);
+    EXPECT_LE(relativeError(results.lse, expected.lse), attentionTolerance);
+    EXPECT_LE(relativeError(results.dq, expected.dq), attentionTolerance);
+    EXPECT_LE(relativeError(results.dk, expected.dk), attentionTolerance);
+    EXPECT_LE(relativeError(results.dv, expected.dv), attentionTolerance);
+  }
+}
+
+AttentionShape shapeOf(int64_t batch, int64_t queries, int64_t keys, int64_t heads, int64_t kvHeads, int64_t headDim,
+                       bool causal, float dropout) {
+  return {.batch = batch,
+          .heads = heads,
+          .kvHeads = kvHeads,
+          .queries = queries,
+          .keys = keys,
+          .headDim = headDim,
+          .scale = float(1 / std::sqrt(double(headDim))),
+          .causal = causal,
+          .dropout = dropout,
+          .seed = 0x0123456789ABCDEF,
+          .site = 0xFEDCBA9876543210};
+}
+
+std::string describe(const AttentionShape &s) {
+  return std::string(name(s.isa)) + " B" + std::to_string(s.batch) + " T" + std::to_string(s.queries) + " S" +
+         std::to_string(s.keys) + " H" + std::to_string(s.heads) + "/" + std::to_string(s.kvHeads) + " D" +
+         std::to_string(s.headDim) + (s.causal ? " causal" : "") + " dropout " + std::to_string(s.dropout);
 }
 
 std::vector<Isa> hostIsas() {

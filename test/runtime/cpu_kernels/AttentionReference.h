@@ -10,6 +10,7 @@
 #include "runtime/cpu/kernels/Attention.h"
 
 #include <cstdint>
+#include <string>
 #include <vector>
 
 namespace moe::test {
@@ -19,6 +20,7 @@ double referenceUniform(uint64_t seed, uint64_t site, uint64_t update, uint64_t 
 
 struct AttentionInputs {
   std::vector<double> q, k, v, dout;
+  std::vector<uint8_t> padding; ///< [B, S]; empty: no operand
 };
 struct AttentionOutputs {
   std::vector<double> out, lse, dq, dk, dv;
@@ -49,6 +51,24 @@ AttentionResults runKernels(const cpu::AttentionShape &shape, const AttentionInp
 
 /// |a - b| / |b| in the Euclidean norm, where an exact zero counts as ones; infinities must agree in place and sign.
 double relativeError(const std::vector<float> &a, const std::vector<double> &b);
+
+bool sameBits(const std::vector<float> &a, const std::vector<float> &b);
+
+/// All five results.
+bool sameBits(const AttentionResults &a, const AttentionResults &b);
+
+/// Float32 sums of some hundred products: 2e-6 of the norm leaves a factor of about five; one wrong weight of a
+/// thousand shows.
+constexpr double attentionTolerance = 2e-6;
+
+/// Expects that the kernels of every instruction set compute what the reference does.
+void expectReference(cpu::AttentionShape shape, const AttentionInputs &inputs);
+
+/// A shape with the usual scale, 1/sqrt(D), and a seed and site of 64 bits.
+cpu::AttentionShape shapeOf(int64_t batch, int64_t queries, int64_t keys, int64_t heads, int64_t kvHeads,
+                            int64_t headDim, bool causal, float dropout = 0.0f);
+
+std::string describe(const cpu::AttentionShape &shape);
 
 /// The instruction sets that this processor has.
 std::vector<cpu::Isa> hostIsas();
