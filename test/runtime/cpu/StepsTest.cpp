@@ -100,7 +100,7 @@ struct AttentionCase {
   PlanBuilder builder;
   std::vector<plan::Slice> q = slices(4, B * T * H * D);    // q, out, dout, dq
   std::vector<plan::Slice> kv = slices(4, B * T * Hkv * D); // k, v, dk, dv
-  plan::Slice lse = builder.state(B * H * T * 4), rng = builder.state(16);
+  plan::Slice lse = builder.state(B * H * T * 4), rng = builder.state(16), padding = builder.state(B * T);
 
   std::vector<plan::Slice> slices(int count, int64_t elements) {
     std::vector<plan::Slice> result;
@@ -109,7 +109,7 @@ struct AttentionCase {
     return result;
   }
 
-  plan::Step &add(bool backward, float dropout) {
+  plan::Step &add(bool backward, float dropout, bool padded) {
     plan::Step &step = builder.addStep(backward ? "backward" : "forward");
     plan::Attention &attention = *step.mutable_attention();
     attention.set_backward(backward);
@@ -122,6 +122,7 @@ struct AttentionCase {
     attention.set_scale(0.3f);
     attention.set_causal(true);
     attention.set_dropout(dropout);
+    attention.set_has_padding(padded);
     cpu::AttentionShape shape{B, H, Hkv, T, T, D, 0.3f, true, dropout};
     attention.set_scratch_bytes(cpu::attentionScratchBytes(shape, 2, backward));
     auto operand = [&](const plan::Slice &slice, Operand::Access access) {
@@ -139,27 +140,34 @@ struct AttentionCase {
       operand(kv[2], Operand::WRITE);
       operand(kv[3], Operand::WRITE);
     }
-    if (dropout > 0) { // before the results
-      addOperand(step, rng, Operand::READ, plan::I64, {2});
+    auto beforeResults = [&](const plan::Slice &slice, plan::DType type, const std::vector<int64_t> &dims) {
+      addOperand(step, slice, Operand::READ, type, dims);
       auto &operands = *step.mutable_operands();
       for (int i = operands.size() - 1; i > (backward ? 6 : 3); --i)
         operands.SwapElements(i, i - 1);
-    }
+    };
+    if (dropout > 0)
+      beforeResults(rng, plan::I64, {2});
+    if (padded)
+      beforeResults(padding, plan::BOOL, {B, T});
     addOperand(step, builder.step(attention.scratch_bytes()), Operand::SCRATCH);
     return step;
   }
 };
 
-TEST(Steps, Attention) {
+void attention(bool padded) {
   AttentionCase test;
   constexpr int B = test.B, H = test.H, Hkv = test.Hkv, T = test.T, D = test.D;
   test.builder.program("micro_step");
-  test.add(false, 0);
-  test.add(true, 0);
+  test.add(false, 0, padded);
+  test.add(true, 0, padded);
   auto session = open(test.builder.finish(), true);
   ASSERT_TRUE(session);
   for (const plan::Slice &slice : {test.q[0], test.q[2], test.kv[0], test.kv[1]})
     randomize(view<float>(*session, slice));
+  auto hides = [&](int b, int j) { return padded && j > 0 && (b + j) % 3 == 0; };
+  for (int i = 0; i < B * T; ++i)
+    view<uint8_t>(*session, test.padding)[i] = hides(i / T, i % T) ? 1 : 0;
   ASSERT_TRUE(session->run(0));
 
   auto at = [&](const plan::Slice &slice, int b, int t, int h, int heads, int d) -> float & {
@@ -177,6 +185,8 @@ TEST(Steps, Attention) {
             p[j] += 0.3f * double(at(test.q[0], b, i, h, H, d)) * at(test.kv[0], b, j, g, Hkv, d);
             dp[j] += double(at(test.q[2], b, i, h, H, d)) * at(test.kv[1], b, j, g, Hkv, d);
           }
+          if (hides(b, j))
+            p[j] = -INFINITY;
           sum += std::exp(p[j]);
         }
         lse[(b * H + h) * T + i] = std::log(sum);
@@ -202,11 +212,16 @@ TEST(Steps, Attention) {
   expectNear(view<float>(*session, test.kv[3]), dv, 2e-5, "dv");
 }
 
-TEST(Steps, AttentionDropoutFollowsTheCounters) {
+TEST(Steps, Attention) {
+  attention(false);
+  attention(true);
+}
+
+void dropoutFollowsTheCounters(bool padded) {
   AttentionCase test;
   test.builder.program("micro_step");
-  test.add(false, 0.5f);
-  test.add(true, 0.5f);
+  test.add(false, 0.5f, padded);
+  test.add(true, 0.5f, padded);
   auto session = open(test.builder.finish());
   ASSERT_TRUE(session);
   for (const plan::Slice &slice : {test.q[0], test.q[2], test.kv[0], test.kv[1]})
@@ -231,6 +246,11 @@ TEST(Steps, AttentionDropoutFollowsTheCounters) {
   for (size_t i = 0; i < view<float>(*session, test.kv[1]).size(); ++i)
     backward += double(view<float>(*session, test.kv[1])[i]) * view<float>(*session, test.kv[3])[i];
   EXPECT_NEAR(forward, backward, 1e-4 * std::fabs(forward) + 1e-4);
+}
+
+TEST(Steps, AttentionDropoutFollowsTheCounters) {
+  dropoutFollowsTheCounters(false);
+  dropoutFollowsTheCounters(true);
 }
 
 /// Routing of 2 groups of 6 tokens among 4 experts with 2 slots.

@@ -164,6 +164,7 @@ void addAttention(PlanBuilder &builder, bool backward) {
   };
   std::vector<int64_t> q = {1, 3, 2, 8}, kv = {1, 4, 1, 8}, lse = {1, 2, 3};
   auto rng = [&] { addOperand(step, builder.state(16), Operand::READ, plan::I64, {2}); };
+  attention.set_has_padding(backward);
   if (backward)
     add(Operand::READ, q);
   add(Operand::READ, q);
@@ -172,6 +173,7 @@ void addAttention(PlanBuilder &builder, bool backward) {
   if (backward) {
     add(Operand::READ, q);
     add(Operand::READ, lse);
+    addOperand(step, builder.step(4), Operand::READ, plan::BOOL, {1, 4});
     rng();
     add(Operand::WRITE, q);
     add(Operand::WRITE, kv);

@@ -107,7 +107,17 @@ TEST(Structure, NamesEachFault) {
  step(p, AttentionBackward).mutable_operands(5)->mutable_slice()->set_bytes(20);
  step(p, AttentionBackward).mutable_operands(5)->set_shape(2, 1);
  }},
-      {"operand 8 (dk)", [](auto &p) { step(p, AttentionBackward).mutable_operands(8)->set_access(plan::Operand::READ); }},
+      {"7 operands instead of 8", [](auto &p) { step(p, AttentionForward).mutable_attention()->set_has_padding(true); }},
+      {"operand 6 (padding) has type I32", [](auto &p) {
+ step(p, AttentionBackward).mutable_operands(6)->set_dtype(plan::I32);
+ step(p, AttentionBackward).mutable_operands(6)->clear_shape();
+ }},
+      {"operand 6 (padding) has 3 bytes, 4 are needed", [](auto &p) {
+ step(p, AttentionBackward).mutable_operands(6)->mutable_slice()->set_bytes(3);
+ step(p, AttentionBackward).mutable_operands(6)->set_shape(1, 3);
+ }},
+      {"operand 7 (rng)", [](auto &p) { step(p, AttentionBackward).mutable_operands(7)->set_dtype(plan::I32); }},
+      {"operand 9 (dk)", [](auto &p) { step(p, AttentionBackward).mutable_operands(9)->set_access(plan::Operand::READ); }},
       {"top_k", [](auto &p) { step(p, RouteForward).mutable_route()->set_top_k(3); }},
       {"operand 1 (mask)", [](auto &p) {
  step(p, RouteForward).mutable_operands(1)->set_dtype(plan::I32);

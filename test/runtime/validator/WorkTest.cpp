@@ -158,6 +158,9 @@ TEST(Work, AttentionForward) {
   a.set_dropout(0.5f);
   parts.insert(parts.begin() + 3, Part{Operand::READ, plan::I64, {2}});
   expectExactWrites(around(step, parts));
+  a.set_has_padding(true);
+  parts.insert(parts.begin() + 3, Part{Operand::READ, plan::BOOL, {2, 5}});
+  expectExactWrites(around(step, parts));
 }
 
 TEST(Work, AttentionBackward) {
@@ -181,6 +184,9 @@ TEST(Work, AttentionBackward) {
   expectExactWrites(around(step, parts));
   a.set_dropout(0.5f);
   parts.insert(parts.begin() + 6, Part{Operand::READ, plan::I64, {2}});
+  expectExactWrites(around(step, parts));
+  a.set_has_padding(true);
+  parts.insert(parts.begin() + 6, Part{Operand::READ, plan::BOOL, {2, 5}});
   expectExactWrites(around(step, parts));
 }
 
