@@ -222,23 +222,27 @@ TEST(Routing, OverflowOfAGroupOfPaddingIsNotANumber) {
   EXPECT_EQ(results.aux.floats[0], 0);
 }
 
-// A fifth of the experts, rounded up, counts as busiest: two of six.
+// A fifth of the experts, rounded up, counts as busiest: one of five, two of six.
 TEST(Routing, BalanceSumsAFifthOfTheExperts) {
-  IrContext ir;
-  std::vector<double> logits(10 * 6, 0);
-  const int first[10] = {3, 3, 3, 3, 5, 5, 5, 0, 0, 1};
-  for (int s = 0; s < 10; ++s)
-    logits[s * 6 + first[s]] = 4;
-  std::vector<HostTensor> results =
-      evaluate(ir,
-               "moe.route %0 {top_k = 1 : i64, capacity = 2 : i64, operandSegmentSizes = array<i32: 1, 0, 0>} : "
-               "(tensor<1x10x6xf64>) -> (tensor<1x10x1xi32>, tensor<1x10x1xi32>, tensor<1x10x1xf64>, "
-               "tensor<6x1x2xi32>, tensor<1xf64>, tensor<1x10x6xf64>, tensor<1x6xf64>, tensor<1x9xf64>)",
-               {HostTensor({1, 10, 6}, logits)});
-  ASSERT_EQ(results.size(), 8u) << ir.messages();
-  EXPECT_NEAR(results[7].floats[3], 70, 1e-12);
-  EXPECT_NEAR(results[7].floats[4], 0, 1e-12);
-  EXPECT_EQ(results[7].floats[5], 2);
+  const int first[10] = {3, 3, 3, 3, 4, 4, 4, 0, 0, 1};
+  for (int64_t experts : {5, 6}) {
+    std::vector<double> logits(10 * experts, 0);
+    for (int s = 0; s < 10; ++s)
+      logits[s * experts + first[s]] = 4;
+    std::string e = std::to_string(experts);
+    IrContext ir;
+    std::vector<HostTensor> results =
+        evaluate(ir,
+                 "moe.route %0 {top_k = 1 : i64, capacity = 2 : i64, operandSegmentSizes = array<i32: 1, 0, 0>} : "
+                 "(tensor<1x10x" +
+                     e + "xf64>) -> (tensor<1x10x1xi32>, tensor<1x10x1xi32>, tensor<1x10x1xf64>, tensor<" + e +
+                     "x1x2xi32>, tensor<1xf64>, tensor<1x10x" + e + "xf64>, tensor<1x" + e + "xf64>, tensor<1x9xf64>)",
+                 {HostTensor({1, 10, experts}, logits)});
+    ASSERT_EQ(results.size(), 8u) << ir.messages();
+    EXPECT_NEAR(results[7].floats[3], experts == 5 ? 40 : 70, 1e-12);
+    EXPECT_NEAR(results[7].floats[4], 0, 1e-12);
+    EXPECT_EQ(results[7].floats[5], experts - 4);
+  }
 }
 
 TEST(Routing, RejectsIndicesOutsideOfTheRows) {
