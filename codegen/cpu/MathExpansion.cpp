@@ -1,0 +1,254 @@
+//===- MathExpansion.cpp - Transcendental functions without a library ---------------------------------------------===//
+//
+// Part of the moec project, under the Apache License v2.0.
+//
+//===------------------------------------------------------------------------------------------------------------===//
+//
+// Polynomials of float32 on scalars and vectors, relative error below 3e-7 (test/codegen checks each against the C
+// library in double). Coefficients are our own minimax fits (weighted least squares at Chebyshev nodes, rounded to
+// float32); range reductions are the textbook ones of Cody and Waite. sin, cos and pow reduce in double, whose range
+// and precision make the reduction harmless.
+//
+//===------------------------------------------------------------------------------------------------------------===//
+
+#include "codegen/cpu/NodeEmitter.h"
+
+#include "mlir/Dialect/Arith/IR/Arith.h"
+#include "mlir/Dialect/Math/IR/Math.h"
+#include "mlir/IR/TypeUtilities.h"
+#include "llvm/ADT/TypeSwitch.h"
+#include <cmath>
+#include <numbers>
+
+using namespace mlir;
+
+namespace moe::codegen {
+
+namespace {
+
+/// Arithmetic on values of the shape (scalar or vector) of one argument.
+class Expander {
+public:
+  Expander(OpBuilder &builder, Location loc, Type shape) : b(builder), loc(loc), shape(shape) {}
+
+  Value exp(Value x);
+  Value log(Value x);
+  Value tanh(Value x);
+  Value erf(Value x);
+  Value sinOrCos(Value x, bool cosine);
+  Value pow(Value x, Value y);
+
+private:
+  Type like(Type element) const {
+    if (auto vector = dyn_cast<VectorType>(shape))
+      return VectorType::get(vector.getShape(), element);
+    return element;
+  }
+  Type f32() const { return like(b.getF32Type()); }
+  Type f64() const { return like(b.getF64Type()); }
+  Type i32() const { return like(b.getI32Type()); }
+  Type i64() const { return like(b.getI64Type()); }
+
+  Value splat(Type type, TypedAttr scalar) {
+    if (auto vector = dyn_cast<VectorType>(type))
+      return arith::ConstantOp::create(b, loc, DenseElementsAttr::get(vector, Attribute(scalar)));
+    return arith::ConstantOp::create(b, loc, scalar);
+  }
+  /// A number of the type of `like`.
+  Value num(double value, Value like) {
+    Type element = getElementTypeOrSelf(like.getType());
+    return splat(like.getType(), b.getFloatAttr(element, value));
+  }
+  Value bits(int64_t value, Type type) { return splat(type, b.getIntegerAttr(getElementTypeOrSelf(type), value)); }
+  Value add(Value x, Value y) { return arith::AddFOp::create(b, loc, x, y); }
+  Value sub(Value x, Value y) { return arith::SubFOp::create(b, loc, x, y); }
+  Value mul(Value x, Value y) { return arith::MulFOp::create(b, loc, x, y); }
+  Value div(Value x, Value y) { return arith::DivFOp::create(b, loc, x, y); }
+  Value fma(Value x, Value y, Value z) { return math::FmaOp::create(b, loc, x, y, z); }
+  Value max(Value x, Value y) { return arith::MaximumFOp::create(b, loc, x, y); }
+  Value min(Value x, Value y) { return arith::MinimumFOp::create(b, loc, x, y); }
+  Value abs(Value x) { return math::AbsFOp::create(b, loc, x); }
+  Value copySign(Value magnitude, Value sign) { return math::CopySignOp::create(b, loc, magnitude, sign); }
+  Value nearest(Value x) { return math::RoundEvenOp::create(b, loc, x); }
+  Value iadd(Value x, Value y) { return arith::AddIOp::create(b, loc, x, y); }
+  Value isub(Value x, Value y) { return arith::SubIOp::create(b, loc, x, y); }
+  Value iand(Value x, Value y) { return arith::AndIOp::create(b, loc, x, y); }
+  Value shl(Value x, int64_t by) { return arith::ShLIOp::create(b, loc, x, bits(by, x.getType())); }
+  Value shr(Value x, int64_t by) { return arith::ShRSIOp::create(b, loc, x, bits(by, x.getType())); }
+  Value cast(Type type, Value x) { return arith::BitcastOp::create(b, loc, type, x); }
+  Value less(Value x, Value y) { return arith::CmpFOp::create(b, loc, arith::CmpFPredicate::OLT, x, y); }
+  Value equal(Value x, Value y) { return arith::CmpFOp::create(b, loc, arith::CmpFPredicate::OEQ, x, y); }
+  Value isNan(Value x) { return arith::CmpFOp::create(b, loc, arith::CmpFPredicate::UNO, x, x); }
+  Value select(Value condition, Value x, Value y) { return arith::SelectOp::create(b, loc, condition, x, y); }
+
+  /// c[0] + c[1] x + c[2] x^2 + …
+  Value polynomial(Value x, ArrayRef<double> c) {
+    Value sum = num(c.back(), x);
+    for (double coefficient : llvm::reverse(c.drop_back()))
+      sum = fma(sum, x, num(coefficient, x));
+    return sum;
+  }
+  /// Splits positive, normal x (given as `word`, its bits) into m * 2^e, sqrt(1/2) <= m < sqrt(2); e as a float.
+  void splitExponent(Value word, Type floatType, unsigned mantissaBits, int64_t halfRootBits, Value &m, Value &e);
+  /// log((1+s)/(1-s)) / (2s) - 1, with s^2 = z.
+  Value logSeries(Value z, int terms);
+
+  OpBuilder &b;
+  Location loc;
+  Type shape;
+};
+
+Value Expander::exp(Value x) {
+  // Beyond these bounds the result is 0 or infinite anyway.
+  Value t = min(max(x, num(-105.0, x)), num(90.0, x));
+  // Adding 1.5 * 2^23 rounds to an integer, which then is in the low bits.
+  Value magic = num(0x1.8p23, x);
+  Value shifted = fma(t, num(std::numbers::log2e, x), magic);
+  Value n = sub(shifted, magic);
+  // ln 2 in two parts: n times the first is exact.
+  Value r = fma(n, num(-0x1.62ep-1, x), t);
+  r = fma(n, num(-(std::numbers::ln2 - 0x1.62ep-1), x), r);
+  Value p = polynomial(
+      r, {0.4999999403953552, 0.16666515171527863, 0.04166845604777336, 0.008369418792426586, 0.0013813142431899905});
+  p = add(fma(mul(r, r), p, r), num(1.0, x));
+  // 2^n in two factors, so that results below the normal range come out right.
+  Value k = isub(cast(i32(), shifted), bits(0x4B400000, i32()));
+  Value half = shr(k, 1), other = isub(k, half);
+  Value bias = bits(127, i32());
+  p = mul(p, cast(f32(), shl(iadd(half, bias), 23)));
+  return mul(p, cast(f32(), shl(iadd(other, bias), 23)));
+}
+
+void Expander::splitExponent(Value word, Type floatType, unsigned mantissaBits, int64_t halfRootBits, Value &m,
+                             Value &e) {
+  Type type = word.getType();
+  // Counting from the bits of sqrt(1/2), the exponent field changes where m reaches sqrt(2).
+  Value exponent = shr(isub(word, bits(halfRootBits, type)), mantissaBits);
+  m = cast(floatType, isub(word, shl(exponent, mantissaBits)));
+  e = arith::SIToFPOp::create(b, loc, floatType, exponent);
+}
+
+Value Expander::logSeries(Value z, int terms) {
+  SmallVector<double> coefficients;
+  for (int k = 1; k <= terms; ++k)
+    coefficients.push_back(1.0 / (2 * k + 1));
+  return mul(z, polynomial(z, coefficients));
+}
+
+Value Expander::log(Value x) {
+  Value one = num(1.0, x), infinity = num(INFINITY, x);
+  Value isSmall = less(x, num(0x1p-126, x));
+  Value scaled = select(isSmall, mul(x, num(0x1p24, x)), x), m, e;
+  splitExponent(cast(i32(), scaled), f32(), 23, 0x3F3504F3, m, e);
+  e = select(isSmall, sub(e, num(24.0, x)), e);
+  Value f = sub(m, one), s = div(f, add(f, num(2.0, x)));
+  // log m = 2s + 2s z (1/3 + z/5 + …) and 2s = f - s f, where f is exact.
+  Value rest = mul(s, sub(mul(num(2.0, x), logSeries(mul(s, s), 4)), f));
+  Value low = fma(e, num(std::numbers::ln2 - 0x1.62ep-1, x), rest);
+  Value result = add(fma(e, num(0x1.62ep-1, x), f), low);
+  result = select(equal(x, infinity), infinity, result);
+  result = select(equal(x, num(0.0, x)), num(-INFINITY, x), result);
+  Value invalid = arith::CmpFOp::create(b, loc, arith::CmpFPredicate::ULT, x, num(0.0, x));
+  return select(invalid, num(NAN, x), result);
+}
+
+Value Expander::tanh(Value x) {
+  Value z = mul(x, x), a = abs(x);
+  Value p = polynomial(z, {-0.33333277702331543, 0.13331303000450134, -0.053727589547634125, 0.020598065108060837,
+                           -0.0056577036157250404});
+  Value small = fma(mul(x, z), p, x);
+  Value large = sub(num(1.0, x), div(num(2.0, x), add(exp(add(a, a)), num(1.0, x))));
+  return select(less(a, num(0.625, x)), small, copySign(large, x));
+}
+
+Value Expander::erf(Value x) {
+  Value a = abs(x);
+  Value small =
+      mul(x, polynomial(mul(x, x), {1.1283791065216064, -0.3761262595653534, 0.1128358542919159, -0.026853810995817184,
+                                    0.005188327748328447, -0.0008010192541405559, 7.853857823647559e-05}));
+  // log(erfc) on [1, 4]; beyond, erfc is lost in rounding.
+  Value t = min(a, num(4.0, x));
+  Value exponent =
+      polynomial(t, {0.00018846779130399227, -1.1295802593231201, -0.633216381072998, -0.10842210054397583,
+                     0.025210341438651085, -0.0042052860371768475, 0.00044147291919216514, -2.1697638658224605e-05});
+  Value large = sub(num(1.0, x), exp(exponent));
+  return select(less(a, num(1.0, x)), small, copySign(large, x));
+}
+
+Value Expander::sinOrCos(Value x, bool cosine) {
+  Value wide = arith::ExtFOp::create(b, loc, f64(), x);
+  Value quadrant = nearest(mul(wide, num(std::numbers::inv_pi * 2, wide)));
+  Value reduced = fma(quadrant, num(-std::numbers::pi / 2, wide), wide);
+  reduced = fma(quadrant, num(-6.123233995736766e-17, wide), reduced);
+  Value r = arith::TruncFOp::create(b, loc, f32(), reduced), z = mul(r, r);
+  Value sine = fma(mul(r, z), polynomial(z, {-0.16666653752326965, 0.008332131430506706, -0.00019510838319547474}), r);
+  Value cosTail = polynomial(z, {0.04166664555668831, -0.0013887305976822972, 2.4431203200947493e-05});
+  Value cosineOf = fma(mul(z, z), cosTail, fma(z, num(-0.5, z), num(1.0, z)));
+  // Quadrant modulo 4 in floating point: it may exceed any integer type. cos x = sin(x + a quadrant).
+  Value q = cosine ? add(quadrant, num(1.0, wide)) : quadrant;
+  Value turns = math::FloorOp::create(b, loc, mul(q, num(0.25, wide)));
+  q = sub(q, mul(turns, num(4.0, wide)));
+  Value isOdd = arith::OrIOp::create(b, loc, equal(q, num(1.0, wide)), equal(q, num(3.0, wide)));
+  Value isLower = less(num(1.5, wide), q);
+  Value value = select(isOdd, cosineOf, sine);
+  return select(isLower, arith::NegFOp::create(b, loc, value), value);
+}
+
+Value Expander::pow(Value x, Value y) {
+  Value wideX = arith::ExtFOp::create(b, loc, f64(), abs(x)), wideY = arith::ExtFOp::create(b, loc, f64(), y), m, e;
+  // Every float32 but 0 is a normal double; 0 counts as 2^-1023, whose powers round to 0, 1 or infinity all the same.
+  splitExponent(cast(i64(), wideX), f64(), 52, 0x3FE6A09E667F3BCD, m, e);
+  Value s = div(sub(m, num(1.0, m)), add(m, num(1.0, m)));
+  Value twice = add(s, s);
+  Value logarithm = fma(e, num(std::numbers::ln2, m), fma(twice, logSeries(mul(s, s), 6), twice));
+  Value t = mul(wideY, logarithm);
+  // The exponent of a NaN base looks like a number.
+  Value undefined = arith::OrIOp::create(b, loc, isNan(t), isNan(x));
+  t = min(max(t, num(-200.0, t)), num(200.0, t));
+  Value magic = num(0x1.8p52, t), shifted = fma(t, num(std::numbers::log2e, t), magic);
+  Value r = fma(sub(shifted, magic), num(-std::numbers::ln2, t), t);
+  SmallVector<double> taylor{1.0};
+  for (int k = 1; k <= 9; ++k)
+    taylor.push_back(taylor.back() / k);
+  Value k = isub(cast(i64(), shifted), bits(0x4338000000000000, i64()));
+  Value scale = cast(f64(), shl(iadd(k, bits(1023, i64())), 52));
+  Value magnitude = arith::TruncFOp::create(b, loc, f32(), mul(polynomial(r, taylor), scale));
+
+  Value zero = num(0.0, x), one = num(1.0, x), nan = num(NAN, x);
+  magnitude = select(undefined, nan, magnitude);
+  // Negative bases: integer exponents only, odd ones keep the sign.
+  Value isInteger = equal(nearest(y), y), half = mul(y, num(0.5, x));
+  Value isOdd = arith::AndIOp::create(b, loc, isInteger,
+                                      arith::CmpFOp::create(b, loc, arith::CmpFPredicate::UNE, nearest(half), half));
+  Value negative = select(isOdd, arith::NegFOp::create(b, loc, magnitude), select(isInteger, magnitude, nan));
+  Value result = select(less(x, zero), negative, magnitude);
+  Value isOne = arith::OrIOp::create(b, loc, equal(y, zero), equal(x, one));
+  return select(isOne, one, result);
+}
+
+} // namespace
+
+void expandMath(Operation *root) {
+  SmallVector<Operation *> pending;
+  root->walk([&](Operation *op) {
+    if (isa<math::ExpOp, math::LogOp, math::TanhOp, math::ErfOp, math::SinOp, math::CosOp, math::PowFOp>(op))
+      pending.push_back(op);
+  });
+  for (Operation *op : pending) {
+    OpBuilder builder(op);
+    Expander expander(builder, op->getLoc(), op->getResult(0).getType());
+    Value x = op->getOperand(0);
+    Value result = TypeSwitch<Operation *, Value>(op)
+                       .Case([&](math::ExpOp) { return expander.exp(x); })
+                       .Case([&](math::LogOp) { return expander.log(x); })
+                       .Case([&](math::TanhOp) { return expander.tanh(x); })
+                       .Case([&](math::ErfOp) { return expander.erf(x); })
+                       .Case([&](math::SinOp) { return expander.sinOrCos(x, false); })
+                       .Case([&](math::CosOp) { return expander.sinOrCos(x, true); })
+                       .Case([&](math::PowFOp) { return expander.pow(x, op->getOperand(1)); });
+    op->getResult(0).replaceAllUsesWith(result);
+    op->erase();
+  }
+}
+
+} // namespace moe::codegen

@@ -1,0 +1,57 @@
+//===- Strategy.h - The loop structure of a region on a CPU -----------------------------------------------------===//
+//
+// Part of the moec project, under the Apache License v2.0.
+//
+//===------------------------------------------------------------------------------------------------------------===//
+
+#ifndef MOEC_CODEGEN_CPU_STRATEGY_H
+#define MOEC_CODEGEN_CPU_STRATEGY_H
+
+#include "codegen/analysis/KernelGraph.h"
+#include "codegen/cpu/FusedPlan.h"
+
+namespace moe::codegen {
+
+enum class LoopKind {
+  Pointwise, ///< unit = (outer index, chunk of the innermost dimension)
+  Rows,      ///< unit = row; one pass per level of reductions
+  SplitRows, ///< unit = (row, chunk); partial sums in scratch, combined by a second call
+  Columns    ///< unit = (chunk of reduced rows, outer index, block of columns); a second call if there are many chunks
+};
+
+/// Everything an emitter needs to know, fixed at compile time so that the order of sums does not depend on threads.
+struct Strategy {
+  Strategy(mlir::MLIRContext *context) : graph(context) {}
+
+  LoopKind kind = LoopKind::Pointwise;
+  /// Collapsed.
+  KernelGraph graph;
+  /// Vector lanes of 32 bits.
+  unsigned lanes = 1;
+  /// Dimensions that make up the unit index, outermost first, and dimensions of the loops inside.
+  llvm::SmallVector<unsigned> outer, inner;
+  /// Pointwise and SplitRows: length of a chunk of the last inner dimension, a multiple of `lanes`. Columns: columns
+  /// per block.
+  int64_t chunk = 1;
+  int64_t chunks = 1;
+  /// Columns: parts that the outermost reduced dimension is cut into, and their length.
+  int64_t parts = 1, partLength = 1;
+  /// Highest stage of the reductions.
+  unsigned stages = 0;
+  FusedPlan plan;
+
+  /// Number of combinations of the `outer` dimensions.
+  int64_t outerCount() const;
+  int64_t sizeOf(unsigned dim) const { return graph.space.dimSize(dim); }
+};
+
+/// Bytes that `count` partial results of one reduction take in scratch.
+inline uint64_t partialBytes(int64_t count) {
+  return (static_cast<uint64_t>(count) * 8 + 63) / 64 * 64;
+}
+
+mlir::FailureOr<Strategy> chooseStrategy(ir::FusedOp op, unsigned vectorBits);
+
+} // namespace moe::codegen
+
+#endif // MOEC_CODEGEN_CPU_STRATEGY_H

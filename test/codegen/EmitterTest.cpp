@@ -1,0 +1,211 @@
+//===- EmitterTest.cpp - Plans, images and refusals ---------------------------------------------------------------===//
+//
+// Part of the moec project, under the Apache License v2.0.
+//
+//===------------------------------------------------------------------------------------------------------------===//
+
+#include "KernelRunner.h"
+
+#include "llvm/Object/ELFObjectFile.h"
+#include "llvm/Support/MemoryBuffer.h"
+#include <gtest/gtest.h>
+
+using namespace mlir;
+using namespace moe::ir;
+using namespace moe::codegen;
+using namespace moe::codegen::test;
+
+namespace {
+
+/// func.func @f(inputs) { moe.fused emitter { body } }; `inputs` are the types of %0, %1, … of the body.
+std::string region(StringRef emitter, ArrayRef<std::string> inputs, ArrayRef<std::string> outputs, StringRef body) {
+  std::string outer, names, inner;
+  for (auto [i, type] : llvm::enumerate(inputs)) {
+    std::string comma = i ? ", " : "", number = std::to_string(i);
+    outer += comma + "%x" + number + ": " + type;
+    names += comma + "%x" + number;
+    inner += comma + "%a" + number + ": " + type;
+  }
+  std::string types = llvm::join(inputs, ", "), results = llvm::join(outputs, ", ");
+  return ("func.func @f(" + outer + ") { %y:" + std::to_string(outputs.size()) + " = moe.fused \"" + emitter + "\"(" +
+          names + ") : (" + types + ") -> (" + results + ") { ^bb0(" + inner + "): " + body + " } return }")
+      .str();
+}
+
+class Emitter : public testing::Test {
+protected:
+  std::unique_ptr<MLIRContext> context = makeContext();
+  std::mt19937_64 random{1};
+
+  Case parse(const std::string &text) {
+    Case c = parseCase(*context, text, random);
+    EXPECT_TRUE(c.op) << text;
+    return c;
+  }
+  /// Diagnostic of planFused on a region that it must refuse.
+  std::string refusal(const std::string &text) {
+    Case c = parse(text);
+    std::string message;
+    ScopedDiagnosticHandler handler(context.get(), [&](Diagnostic &diagnostic) {
+      message += diagnostic.str();
+      return success();
+    });
+    EXPECT_TRUE(failed(planFused(c.op, 256)));
+    return message;
+  }
+};
+
+const std::string gelu = R"(
+  %b = moe.broadcast %a1 {dims = array<i64: 1>} : (tensor<3072xf32>) -> tensor<512x3072xf32>
+  %s = moe.add %a0, %b : (tensor<512x3072xf32>, tensor<512x3072xf32>) -> tensor<512x3072xf32>
+  %g = moe.gelu %s : (tensor<512x3072xf32>) -> tensor<512x3072xf32>
+  moe.yield %g : tensor<512x3072xf32>)";
+
+// An input that is read elsewhere than where the output is written must not be offered for in-place use.
+TEST_F(Emitter, PlansInPlaceOnlyWhereSafe) {
+  Case c = parse(region("loop", {"tensor<512x3072xf32>", "tensor<3072xf32>"}, {"tensor<512x3072xf32>"}, gelu));
+  FailureOr<FusedPlan> plan = planFused(c.op, 512);
+  ASSERT_TRUE(succeeded(plan));
+  ASSERT_EQ(plan->calls.size(), 1u);
+  EXPECT_EQ(plan->calls[0].extent, 512);
+  EXPECT_EQ(plan->calls[0].operands.size(), 3u);
+  EXPECT_EQ(plan->scratchBytes, 0u);
+  ASSERT_EQ(plan->inPlace.size(), 1u);
+  EXPECT_EQ(plan->inPlace[0].input, 0u);
+
+  Case t = parse(region("loop", {"tensor<32x32xf32>"}, {"tensor<32x32xf32>"}, R"(
+    %t = moe.transpose %a0 {permutation = array<i64: 1, 0>} : (tensor<32x32xf32>) -> tensor<32x32xf32>
+    moe.yield %t : tensor<32x32xf32>)"));
+  plan = planFused(t.op, 512);
+  ASSERT_TRUE(succeeded(plan));
+  EXPECT_TRUE(plan->inPlace.empty());
+}
+
+// One huge row and tall columns are cut into parts that depend on the shape only.
+TEST_F(Emitter, SplitsLongReductions) {
+  Case c = parse(region("row_reduce", {"tensor<6000000xf32>"}, {"tensor<f32>"}, R"(
+    %q = moe.mul %a0, %a0 : (tensor<6000000xf32>, tensor<6000000xf32>) -> tensor<6000000xf32>
+    %s = moe.reduce %q {kind = 0 : i32, dims = array<i64: 0>} : (tensor<6000000xf32>) -> tensor<f32>
+    moe.yield %s : tensor<f32>)"));
+  FailureOr<FusedPlan> plan = planFused(c.op, 512);
+  ASSERT_TRUE(succeeded(plan));
+  ASSERT_EQ(plan->calls.size(), 2u);
+  EXPECT_EQ(plan->calls[0].extent, 64);
+  EXPECT_EQ(plan->calls[1].extent, 1);
+  EXPECT_GT(plan->scratchBytes, 0u);
+
+  Case d = parse(region("column_reduce", {"tensor<4096x3072xf32>"}, {"tensor<3072xf32>"}, R"(
+    %s = moe.reduce %a0 {kind = 0 : i32, dims = array<i64: 0>} : (tensor<4096x3072xf32>) -> tensor<3072xf32>
+    moe.yield %s : tensor<3072xf32>)"));
+  plan = planFused(d.op, 512);
+  ASSERT_TRUE(succeeded(plan));
+  EXPECT_EQ(plan->calls.size(), 2u);
+}
+
+TEST_F(Emitter, RefusesWhatItCannotCompute) {
+  EXPECT_NE(refusal(region("loop", {"tensor<8x4xf32>"}, {"tensor<8xf32>"}, R"(
+    %s = moe.reduce %a0 {kind = 0 : i32, dims = array<i64: 1>} : (tensor<8x4xf32>) -> tensor<8xf32>
+    moe.yield %s : tensor<8xf32>)"))
+                .find("without reductions"),
+            std::string::npos);
+  EXPECT_NE(refusal(region("spiral", {"tensor<8xf32>"}, {"tensor<8xf32>"}, "moe.yield %a0 : tensor<8xf32>"))
+                .find("unknown emitter 'spiral'"),
+            std::string::npos);
+  EXPECT_NE(refusal(region("loop", {"tensor<8xf64>"}, {"tensor<8xf64>"}, "moe.yield %a0 : tensor<8xf64>")).find("f64"),
+            std::string::npos);
+  EXPECT_NE(refusal(region("loop", {"tensor<8xf32>", "tensor<4xf32>"}, {"tensor<8xf32>", "tensor<4xf32>"},
+                           "moe.yield %a0, %a1 : tensor<8xf32>, tensor<4xf32>"))
+                .find("result 1 with 4 elements"),
+            std::string::npos);
+  // A reduction across rows of what rows reduce.
+  EXPECT_NE(refusal(region("row_reduce", {"tensor<8x4xf32>"}, {"tensor<f32>"}, R"(
+    %s = moe.reduce %a0 {kind = 0 : i32, dims = array<i64: 1>} : (tensor<8x4xf32>) -> tensor<8xf32>
+    %t = moe.reduce %s {kind = 0 : i32, dims = array<i64: 0>} : (tensor<8xf32>) -> tensor<f32>
+    moe.yield %t : tensor<f32>)")),
+            "");
+}
+
+// Equal regions at different places share kernels; another size or constant is another kernel.
+TEST_F(Emitter, DeduplicatesByStructure) {
+  auto scaled = [&](const std::string &factor, const std::string &size) {
+    std::string type = "tensor<" + size + "xf32>";
+    return parse(region("loop", {type}, {type},
+                        "%c = moe.constant {value = dense<" + factor + "> : " + type + "} : () -> " + type +
+                            " %r = moe.mul %a0, %c {note = " + std::to_string(random()) + " : ui64} : (" + type + ", " +
+                            type + ") -> " + type + " moe.yield %r : " + type));
+  };
+  Case a = scaled("2.0", "8"), same = scaled("2.0", "8"), other = scaled("3.0", "8"), longer = scaled("2.0", "9");
+  KernelRunner runner(*context, "x86-64-v3");
+  KernelCompiler &compiler = runner.compiler();
+  auto kernels = compiler.add(a.op);
+  ASSERT_TRUE(succeeded(kernels));
+  EXPECT_EQ(*compiler.add(same.op), *kernels);
+  EXPECT_NE(*compiler.add(other.op), *kernels);
+  EXPECT_NE(*compiler.add(longer.op), *kernels);
+  EXPECT_EQ(compiler.kernels().size(), 3u);
+}
+
+// The runtime loads an image without libraries: it exports its kernels and imports nothing.
+TEST_F(Emitter, ImageNeedsNothing) {
+  KernelRunner runner(*context, "native");
+  std::string type = "tensor<1031xf32>", body, last = "%a0";
+  for (StringRef op : {"exp", "log", "tanh", "erf", "sin", "cos", "sigmoid", "gelu", "sqrt", "rsqrt"}) {
+    body += "%" + op.str() + " = moe." + op.str() + " " + last + " : (" + type + ") -> " + type + " ";
+    last = "%" + op.str();
+  }
+  body += "%p = moe.pow " + last + ", %a0 : (" + type + ", " + type + ") -> " + type;
+  body += " %h = moe.cast %p {to = bf16} : (" + type + ") -> tensor<1031xbf16>";
+  body += " %k = moe.cast %p {to = f16} : (" + type +
+          ") -> tensor<1031xf16> moe.yield %h, %k : tensor<1031xbf16>, "
+          "tensor<1031xf16>";
+  Case c = parse(region("loop", {type}, {"tensor<1031xbf16>", "tensor<1031xf16>"}, body));
+  ASSERT_GE(runner.add(c.op), 0);
+  ASSERT_TRUE(runner.load());
+  auto buffer = llvm::MemoryBuffer::getMemBuffer(runner.image(), "image", false);
+  auto object = llvm::object::ObjectFile::createELFObjectFile(buffer->getMemBufferRef());
+  ASSERT_TRUE(static_cast<bool>(object));
+  std::vector<std::string> exported;
+  for (const auto &symbol : llvm::cast<llvm::object::ELFObjectFileBase>(**object).getDynamicSymbolIterators()) {
+    uint32_t flags = llvm::cantFail(symbol.getFlags());
+    std::string name = llvm::cantFail(symbol.getName()).str();
+    EXPECT_FALSE(flags & llvm::object::BasicSymbolRef::SF_Undefined) << name;
+    exported.push_back(name);
+  }
+  EXPECT_EQ(exported, std::vector<std::string>{runner.compiler().kernels()[0].symbol});
+}
+
+// Accesses that reshapes, transposes of leading dimensions and slices leave contiguous are loaded as vectors.
+TEST_F(Emitter, ContiguousAccessesUseNoGathers) {
+  Case c = parse(region("loop", {"tensor<4x16x8x64xf32>", "tensor<512xf32>"}, {"tensor<64x512xf32>"}, R"(
+    %t = moe.transpose %a0 {permutation = array<i64: 0, 2, 1, 3>} : (tensor<4x16x8x64xf32>) -> tensor<4x8x16x64xf32>
+    %u = moe.transpose %t {permutation = array<i64: 0, 2, 1, 3>} : (tensor<4x8x16x64xf32>) -> tensor<4x16x8x64xf32>
+    %v = moe.reshape %u : (tensor<4x16x8x64xf32>) -> tensor<64x512xf32>
+    %b = moe.broadcast %a1 {dims = array<i64: 1>} : (tensor<512xf32>) -> tensor<64x512xf32>
+    %s = moe.add %v, %b : (tensor<64x512xf32>, tensor<64x512xf32>) -> tensor<64x512xf32>
+    moe.yield %s : tensor<64x512xf32>)"));
+  KernelRunner runner(*context, "x86-64-v4");
+  ASSERT_TRUE(succeeded(runner.compiler().add(c.op)));
+  CompileOptions options;
+  options.keepLlvmIr = true;
+  CompileReport report;
+  ASSERT_TRUE(succeeded(runner.compiler().compile(options, &report)));
+  ASSERT_EQ(report.llvmIr.size(), 1u);
+  EXPECT_EQ(report.llvmIr[0].find("masked"), std::string::npos) << report.llvmIr[0];
+  EXPECT_NE(report.llvmIr[0].find("load <16 x float>"), std::string::npos);
+  // Contraction would make a recomputed value differ from a stored one.
+  EXPECT_EQ(report.llvmIr[0].find("contract"), std::string::npos);
+}
+
+TEST(CpuTarget, Parse) {
+  std::string error;
+  std::optional<CpuTarget> v3 = CpuTarget::parse("x86-64-v3", error), v4 = CpuTarget::parse("x86-64-v4", error);
+  ASSERT_TRUE(v3 && v4);
+  EXPECT_EQ(v3->vectorBits, 256u);
+  EXPECT_EQ(v4->vectorBits, 512u);
+  EXPECT_TRUE(llvm::is_contained(v4->features, "avx512f"));
+  EXPECT_FALSE(llvm::is_contained(v3->features, "avx512f"));
+  EXPECT_FALSE(CpuTarget::parse("pentium", error));
+  EXPECT_NE(error.find("pentium"), std::string::npos);
+}
+
+} // namespace
