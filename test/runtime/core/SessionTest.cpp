@@ -8,6 +8,7 @@
 
 #include <atomic>
 #include <cstdlib>
+#include <filesystem>
 #include <limits>
 #include <new>
 #include <set>
@@ -252,12 +253,26 @@ TEST(Session, TwoSessionsKeepTheirKernelsApart) {
     return builder.finish();
   };
   auto first = open(make("add_size", MOE_TEST_KERNELS));
-  // The same bytes again, and a library that lacks the symbol: the loader must not hand out the first one.
   auto second = open(make("record_begin", MOE_TEST_KERNELS));
   EXPECT_TRUE(first && second);
-  EXPECT_NE(refusal(make("no_such_kernel", MOE_TEST_KERNELS)).find("no_such_kernel"), std::string::npos);
+  // Another library: the loader must not take it for one of the two that are loaded.
+  EXPECT_NE(refusal(make("add_size", MOE_TEST_UNRESOLVED)).find("moe_missing_one"), std::string::npos);
   first.reset();
   EXPECT_TRUE(open(make("overrun", MOE_TEST_KERNELS)));
+}
+
+TEST(Session, LeavesNoFileOpen) {
+  auto openFiles = [] {
+    std::filesystem::directory_iterator files("/proc/self/fd");
+    return std::distance(begin(files), end(files));
+  };
+  PlanBuilder builder;
+  addKernels(builder, kernels(), {"add_size"});
+  auto session = open(builder.finish());
+  session.reset(); // what the backend itself opens stays open
+  auto before = openFiles();
+  EXPECT_TRUE(open(builder.finish()));
+  EXPECT_EQ(openFiles(), before);
 }
 
 TEST(Session, RefusesWhatItCanNotRun) {
