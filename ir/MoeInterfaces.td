@@ -23,7 +23,10 @@ def Moe_OpInterface : OpInterface<"MoeOpInterface"> {
       (ins "::moe::ir::InterpreterContext &":$context, "::llvm::ArrayRef<const ::moe::ir::HostTensor *>":$operands,
            "::llvm::MutableArrayRef<::moe::ir::HostTensor>":$results)>,
     InterfaceMethod<"Floating-point operations and bytes moved by one execution (local shapes).",
-      "::moe::ir::Cost", "getCost", (ins), [{}], [{ return ::moe::ir::elementwiseCost($_op); }]>
+      "::moe::ir::Cost", "getCost", (ins), [{}], [{ return ::moe::ir::elementwiseCost($_op); }]>,
+    InterfaceMethod<[{How results relate to the memory of operands. The default: results are new, except for the pairs
+      (result, operand) of the attribute `moe.in_place`, which may share memory.}],
+      "::moe::ir::BufferUse", "getBufferUse", (ins), [{}], [{ return ::moe::ir::BufferUse::compute($_op); }]>
   ];
 }
 

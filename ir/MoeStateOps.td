@@ -37,6 +37,7 @@ def Moe_ReadOp : Moe_Op<"read", [MemoryEffects<[MemRead]>, DeclareOpInterfaceMet
   let arguments = (ins FlatSymbolRefAttr:$state);
   let results = (outs Moe_Tensor:$result);
   let assemblyFormat = "$state attr-dict `:` type($result)";
+  let extraDeclaration = "::moe::ir::BufferUse getBufferUse() { return {::moe::ir::BufferUse::Kind::Read, {}}; }";
   let adjointStatus = "no: the root of differentiation";
   let cpuStatus = "yes";
 }
@@ -45,6 +46,7 @@ def Moe_WriteOp : Moe_Op<"write", [MemoryEffects<[MemWrite]>, DeclareOpInterface
   let summary = "replaces the value of a state tensor";
   let arguments = (ins FlatSymbolRefAttr:$state, Moe_Tensor:$value);
   let assemblyFormat = "$state `,` $value attr-dict `:` type($value)";
+  let extraDeclaration = "::moe::ir::BufferUse getBufferUse() { return {::moe::ir::BufferUse::Kind::Write, {}}; }";
   let adjointStatus = "no: no results";
   let cpuStatus = "yes";
 }

@@ -58,6 +58,7 @@ def Moe_BroadcastOp : Moe_ShapedOp<"broadcast", [Differentiable]> {
 
 def Moe_ReshapeOp : Moe_ShapedOp<"reshape", [Differentiable]> {
   let summary = "the same elements in row-major order under another shape";
+  let extraDeclaration = "::moe::ir::BufferUse getBufferUse() { return {::moe::ir::BufferUse::Kind::View, {}}; }";
   let arguments = (ins Moe_Tensor:$input);
   let results = (outs Moe_Tensor:$result);
   let hasFolder = 1;
@@ -164,6 +165,16 @@ def Moe_ScatterAddOp : Moe_ShapedOp<"scatter_add", [Differentiable]> {
   let summary = "init (or zeros) with rows added at index, in order of the index tensor; negative indices are skipped";
   let arguments = (ins Moe_IntTensor:$index, Moe_FloatTensor:$rows, Optional<Moe_FloatTensor>:$init);
   let results = (outs Moe_FloatTensor:$result);
+  let extraDeclaration = [{
+    ::moe::ir::BufferUse getBufferUse() {
+      ::moe::ir::BufferUse use;
+      if (getInit()) {
+        use.inPlace.push_back({0, 2});
+        use.mustBeInPlace = true;
+      }
+      return use;
+    }
+  }];
   let adjointStatus = "yes";
   let cpuStatus = "yes";
 }

@@ -23,6 +23,14 @@ AdjointReads AdjointReads::of(Operation *op, ArrayRef<unsigned> operands, ArrayR
   return reads;
 }
 
+BufferUse BufferUse::compute(Operation *op) {
+  BufferUse use;
+  if (auto pairs = op->getAttrOfType<DenseI64ArrayAttr>(kInPlaceAttr))
+    for (int64_t i = 0; i + 1 < pairs.size(); i += 2)
+      use.inPlace.push_back({static_cast<unsigned>(pairs[i]), static_cast<unsigned>(pairs[i + 1])});
+  return use;
+}
+
 unsigned elementBytes(Type elementType) {
   return elementType.isInteger(1) ? 1 : elementType.getIntOrFloatBitWidth() / 8;
 }

@@ -36,6 +36,26 @@ struct AdjointReads {
   static AdjointReads of(mlir::Operation *op, llvm::ArrayRef<unsigned> operands, llvm::ArrayRef<unsigned> results);
 };
 
+/// How the results of an operation relate to memory.
+struct BufferUse {
+  enum class Kind {
+    Compute, ///< a step of the plan that writes its results
+    View,    ///< result 0 is operand 0 under another shape
+    Read,    ///< the result is a state
+    Write    ///< operand 0 goes to a state
+  };
+  Kind kind = Kind::Compute;
+  /// (result, operand): the result may be computed in the operand's memory.
+  llvm::SmallVector<std::pair<unsigned, unsigned>> inPlace;
+  /// The pairs are not a possibility but a must: the operand is updated in place.
+  bool mustBeInPlace = false;
+
+  static BufferUse compute(mlir::Operation *op);
+};
+
+/// Attribute with the pairs of `BufferUse::inPlace`, flattened.
+inline constexpr llvm::StringLiteral kInPlaceAttr = "moe.in_place";
+
 /// One operation per result element; operands and results moved once.
 Cost elementwiseCost(mlir::Operation *op);
 /// Bytes of operands and results of `op`.

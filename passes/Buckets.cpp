@@ -78,7 +78,8 @@ std::vector<Bucket> assignBuckets(ModuleOp module, ArrayRef<StringRef> slots) {
     for (StringRef slot : slots) {
       SmallVector<StateOp> moments;
       for (StateOp member : members) {
-        StateOp moment = states.declare((member.getSymName() + "." + slot).str(), member.getTensorType(), StateKind::Moment);
+        StateOp moment =
+            states.declare((member.getSymName() + "." + slot).str(), member.getTensorType(), StateKind::Moment);
         moment.setOfAttr(FlatSymbolRefAttr::get(member.getSymNameAttr()));
         moment.setCheckpointed(true);
         moments.push_back(moment);

@@ -23,8 +23,8 @@ struct Bucket {
   mlir::RankedTensorType type;    ///< flat
 };
 
-/// Lays out all trained parameters, their gradients and one moment per slot in buckets (one per layer, experts apart from
-/// dense parameters), and declares the states.
+/// Lays out all trained parameters, their gradients and one moment per slot in buckets (one per layer, experts apart
+/// from dense parameters), and declares the states.
 std::vector<Bucket> assignBuckets(mlir::ModuleOp module, llvm::ArrayRef<llvm::StringRef> slots);
 
 } // namespace moe::ir

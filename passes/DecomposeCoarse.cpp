@@ -5,8 +5,8 @@
 //===----------------------------------------------------------------------------------------------------------------===//
 
 #include "ir/Ops.h"
-#include "passes/Passes.h"
 #include "mlir/Dialect/Func/IR/FuncOps.h"
+#include "passes/Passes.h"
 
 using namespace mlir;
 

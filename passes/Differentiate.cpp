@@ -5,9 +5,9 @@
 //===----------------------------------------------------------------------------------------------------------------===//
 
 #include "ir/TensorBuilder.h"
+#include "mlir/Dialect/Func/IR/FuncOps.h"
 #include "passes/Passes.h"
 #include "passes/TrainingAttributes.h"
-#include "mlir/Dialect/Func/IR/FuncOps.h"
 
 #include "llvm/ADT/DenseMap.h"
 #include "llvm/ADT/DenseSet.h"
@@ -149,8 +149,8 @@ struct DifferentiatePass : impl::DifferentiateBase<DifferentiatePass> {
     auto terminator = cast<func::ReturnOp>(step.getBody().front().getTerminator());
     std::optional<unsigned> lossIndex = findResult(step, training.loss);
     if (!lossIndex)
-      return forward.emitError() << "the model has no output '" << training.loss << "' to minimise; outputs: "
-                                 << resultNames(step);
+      return forward.emitError() << "the model has no output '" << training.loss
+                                 << "' to minimise; outputs: " << resultNames(step);
     Value loss = terminator.getOperand(*lossIndex);
     if (typeOf(loss).getNumElements() != 1 || !isa<FloatType>(typeOf(loss).getElementType()))
       return forward.emitError() << "the loss '" << training.loss << "' must be one floating-point number, but it is "

@@ -5,8 +5,8 @@
 //===----------------------------------------------------------------------------------------------------------------===//
 
 //
-// Walks a program backwards. Each operation that a kernel can compute joins the regions of its users where they agree on
-// the iteration space, becomes an extra result of one of them if others read it too, or starts a region of its own.
+// Walks a program backwards. Each operation that a kernel can compute joins the regions of its users where they agree
+// on the iteration space, becomes an extra result of one of them if others read it too, or starts a region of its own.
 // Operations that cost nothing to repeat (constants, indices, broadcasts) are copied into every region that reads them.
 //
 //===----------------------------------------------------------------------------------------------------------------===//
@@ -15,9 +15,9 @@
 
 #include "codegen/analysis/FusionRules.h"
 #include "ir/TensorBuilder.h"
-#include "passes/Passes.h"
 #include "mlir/Dialect/Func/IR/FuncOps.h"
 #include "mlir/IR/IRMapping.h"
+#include "passes/Passes.h"
 
 using namespace mlir;
 using moe::codegen::classifyFusible;
@@ -34,7 +34,9 @@ bool isPrefix(ArrayRef<int64_t> prefix, ArrayRef<int64_t> shape) {
   return prefix.size() <= shape.size() && shape.take_front(prefix.size()) == prefix;
 }
 
-ArrayRef<int64_t> shapeOf(Value value) { return typeOf(value).getShape(); }
+ArrayRef<int64_t> shapeOf(Value value) {
+  return typeOf(value).getShape();
+}
 
 /// Costs nothing to compute again: no memory is read that its user would not read.
 bool isFree(Operation *op) {
@@ -89,7 +91,8 @@ public:
     }
     // Free operations that something other than a region reads are regions of one operation.
     for (Operation &op : block)
-      if (isFree(&op) && llvm::any_of(op.getUsers(), [&](Operation *user) { return !regionsOf.count(user) && !isFree(user); }))
+      if (isFree(&op) &&
+          llvm::any_of(op.getUsers(), [&](Operation *user) { return !regionsOf.count(user) && !isFree(user); }))
         start(&op);
     return std::move(regions);
   }
@@ -159,8 +162,8 @@ private:
       return canReductionJoin(reduce, region);
     // Reads through slices, gathers and the like want their operands in memory.
     if (llvm::any_of(users, [&](Operation *user) {
-          return region.members.contains(user) && classifyFusible(user) != FusionRole::Pointwise && !isa<ReduceOp>(user) &&
-                 !isGatherIndex(op, user);
+          return region.members.contains(user) && classifyFusible(user) != FusionRole::Pointwise &&
+                 !isa<ReduceOp>(user) && !isGatherIndex(op, user);
         }))
       return false;
     FusionRole role = classifyFusible(op);
@@ -193,7 +196,8 @@ private:
     if (region.form == Region::Form::Rows)
       return operand == ArrayRef<int64_t>(region.space) && rows == region.rowShape();
     // A pointwise region over the operand's space that reads the result row by row, or one over the rows.
-    return operand == ArrayRef<int64_t>(region.space) || (rows == ArrayRef<int64_t>(region.space) && onlyPointwise(region));
+    return operand == ArrayRef<int64_t>(region.space) ||
+           (rows == ArrayRef<int64_t>(region.space) && onlyPointwise(region));
   }
 
   static bool onlyPointwise(Region &region) {
@@ -360,7 +364,8 @@ private:
         last = op;
     OpBuilder builder(last->getBlock(), std::next(last->getIterator()));
     SmallVector<Type> types = llvm::map_to_vector(outputs, [](Value v) { return v.getType(); });
-    auto fused = FusedOp::create(builder, outputs.back().getLoc(), types, inputs.getArrayRef(), emitterOf(region, order));
+    auto fused =
+        FusedOp::create(builder, outputs.back().getLoc(), types, inputs.getArrayRef(), emitterOf(region, order));
     Block *inner = new Block;
     fused.getBody().push_back(inner);
     IRMapping mapping;

@@ -30,7 +30,8 @@ struct InsertUpdatePass : impl::InsertUpdateBase<InsertUpdatePass> {
       return signalPassFailure();
     std::unique_ptr<Optimizer> optimizer = makeOptimizer(training->optimizer);
     if (!optimizer) {
-      module.emitError() << "unknown optimizer '" << training->optimizer.name << "'; there are sgd, adam, adamw, fairseq_adam";
+      module.emitError() << "unknown optimizer '" << training->optimizer.name
+                         << "'; there are sgd, adam, adamw, fairseq_adam";
       return signalPassFailure();
     }
     auto step = module.lookupSymbol<func::FuncOp>("micro_step");

@@ -28,8 +28,8 @@ FailureOr<Value> learningRate(TensorBuilder &b, const TrainingAttributes &traini
   auto fraction = [&] { return b.mul(b.add(updates, -warmup), 1.0 / (total - warmup)); };
   bool needsTotal = schedule.name == "polynomial_decay" || schedule.name == "cosine";
   if (needsTotal && !(total > warmup)) {
-    emitError(b.loc) << "schedule." << schedule.name << " needs total_updates above warmup_updates (" << schedule.warmupUpdates
-                     << "), got " << schedule.totalUpdates;
+    emitError(b.loc) << "schedule." << schedule.name << " needs total_updates above warmup_updates ("
+                     << schedule.warmupUpdates << "), got " << schedule.totalUpdates;
     return failure();
   }
 
@@ -102,8 +102,8 @@ private:
   Value lr;
 };
 
-/// Kingma and Ba, arXiv 1412.6980; decoupled decay: Loshchilov and Hutter, arXiv 1711.05101. The variants differ in where
-/// epsilon and decay enter:
+/// Kingma and Ba, arXiv 1412.6980; decoupled decay: Loshchilov and Hutter, arXiv 1711.05101. The variants differ in
+/// where epsilon and decay enter:
 ///   adam          g + wd p for g;   p -= lr / c1 * m / (sqrt(v) / sqrt(c2) + eps)
 ///   adamw         p -= lr wd p;     the same step
 ///   fairseq_adam  p -= lr wd p;     p -= lr sqrt(c2) / c1 * m / (sqrt(v) + eps)

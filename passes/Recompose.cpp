@@ -5,9 +5,9 @@
 //===----------------------------------------------------------------------------------------------------------------===//
 
 #include "ir/TensorBuilder.h"
-#include "passes/Passes.h"
 #include "mlir/Dialect/Func/IR/FuncOps.h"
 #include "mlir/Transforms/GreedyPatternRewriteDriver.h"
+#include "passes/Passes.h"
 
 using namespace mlir;
 
@@ -22,7 +22,9 @@ SmallVector<int64_t> throughPermutation(ArrayRef<int64_t> dims, ArrayRef<int64_t
   return llvm::map_to_vector(dims, [&](int64_t d) { return permutation[d]; });
 }
 
-bool increases(ArrayRef<int64_t> dims) { return llvm::is_sorted(dims); }
+bool increases(ArrayRef<int64_t> dims) {
+  return llvm::is_sorted(dims);
+}
 
 /// dot(x, transpose(w)) reads w directly where the order of the free dimensions stays.
 struct FoldTransposeIntoDot : OpRewritePattern<DotOp> {
@@ -37,10 +39,10 @@ struct FoldTransposeIntoDot : OpRewritePattern<DotOp> {
     auto map = [](bool fold, TransposeOp op, ArrayRef<int64_t> dims) {
       return fold ? throughPermutation(dims, op.getPermutation()) : SmallVector<int64_t>(dims);
     };
-    rewriter.replaceOpWithNewOp<DotOp>(
-        dot, foldLhs ? lhs.getInput() : dot.getLhs(), foldRhs ? rhs.getInput() : dot.getRhs(),
-        map(foldLhs, lhs, dot.getLhsBatch()), map(foldRhs, rhs, dot.getRhsBatch()),
-        map(foldLhs, lhs, dot.getLhsContract()), map(foldRhs, rhs, dot.getRhsContract()));
+    rewriter.replaceOpWithNewOp<DotOp>(dot, foldLhs ? lhs.getInput() : dot.getLhs(),
+                                       foldRhs ? rhs.getInput() : dot.getRhs(), map(foldLhs, lhs, dot.getLhsBatch()),
+                                       map(foldRhs, rhs, dot.getRhsBatch()), map(foldLhs, lhs, dot.getLhsContract()),
+                                       map(foldRhs, rhs, dot.getRhsContract()));
     return success();
   }
 };

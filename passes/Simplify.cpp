@@ -5,12 +5,12 @@
 //===----------------------------------------------------------------------------------------------------------------===//
 
 #include "ir/TensorBuilder.h"
-#include "passes/Passes.h"
 #include "mlir/Dialect/Func/IR/FuncOps.h"
 #include "mlir/IR/Dominance.h"
 #include "mlir/IR/Matchers.h"
 #include "mlir/Transforms/CSE.h"
 #include "mlir/Transforms/GreedyPatternRewriteDriver.h"
+#include "passes/Passes.h"
 
 using namespace mlir;
 

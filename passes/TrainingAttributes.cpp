@@ -18,7 +18,8 @@ namespace {
 /// Reads entries of a dictionary attribute, remembering whether one had the wrong kind.
 class DictionaryReader {
 public:
-  DictionaryReader(Operation *op, DictionaryAttr dictionary, StringRef where) : op(op), dict(dictionary), where(where) {}
+  DictionaryReader(Operation *op, DictionaryAttr dictionary, StringRef where)
+      : op(op), dict(dictionary), where(where) {}
 
   void get(StringRef key, std::string &into) {
     if (auto value = find<StringAttr>(key, "a string"))

@@ -1,0 +1,219 @@
+//===- Work.cpp - Operations as steps of a plan -----------------------------------------------------------------===//
+//
+// Part of the moec project, under the Apache License v2.0.
+//
+//===----------------------------------------------------------------------------------------------------------------===//
+
+#include "codegen/plan/Work.h"
+
+#include "runtime/cpu/Gemm.h"
+#include "runtime/cpu/kernels/Attention.h"
+#include "runtime/cpu/kernels/Route.h"
+
+#include "llvm/ADT/Sequence.h"
+#include "llvm/ADT/TypeSwitch.h"
+
+using namespace mlir;
+using namespace moe::ir;
+
+namespace moe::codegen {
+
+namespace {
+
+int64_t extent(RankedTensorType type, ArrayRef<int64_t> dims) {
+  int64_t product = 1;
+  for (int64_t d : dims)
+    product *= type.getDimSize(d);
+  return product;
+}
+
+/// Is `order` the identity over [0, rank), dimensions of size one left out of account?
+bool isIdentity(RankedTensorType type, ArrayRef<int64_t> order) {
+  SmallVector<int64_t> wide;
+  for (int64_t d : order)
+    if (type.getDimSize(d) != 1)
+      wide.push_back(d);
+  return llvm::is_sorted(wide);
+}
+
+SmallVector<int64_t> joined(ArrayRef<int64_t> a, ArrayRef<int64_t> b, ArrayRef<int64_t> c) {
+  SmallVector<int64_t> all(a);
+  llvm::append_range(all, b);
+  llvm::append_range(all, c);
+  return all;
+}
+
+} // namespace
+
+FailureOr<GemmShape> gemmShape(DotOp dot) {
+  RankedTensorType a = typeOf(dot.getLhs()), b = typeOf(dot.getRhs());
+  SmallVector<int64_t> aFree = dot.lhsFree(), bFree = dot.rhsFree();
+  GemmShape shape;
+  shape.batch = extent(a, dot.getLhsBatch());
+  shape.m = extent(a, aFree);
+  shape.n = extent(b, bFree);
+  shape.k = extent(a, dot.getLhsContract());
+  if (isIdentity(a, joined(dot.getLhsBatch(), aFree, dot.getLhsContract())))
+    shape.transposeA = false;
+  else if (isIdentity(a, joined(dot.getLhsBatch(), dot.getLhsContract(), aFree)))
+    shape.transposeA = true;
+  else
+    return failure();
+  if (isIdentity(b, joined(dot.getRhsBatch(), dot.getRhsContract(), bFree)))
+    shape.transposeB = false;
+  else if (isIdentity(b, joined(dot.getRhsBatch(), bFree, dot.getRhsContract())))
+    shape.transposeB = true;
+  else
+    return failure();
+  return shape;
+}
+
+bool isLibraryOp(Operation *op) {
+  return isa<DotOp, AttentionOp, AttentionBackwardOp, RouteOp, RouteBackwardOp, ScatterAddOp>(op);
+}
+
+plan::DType toPlanType(Type type) {
+  if (type.isF32())
+    return plan::F32;
+  if (type.isBF16())
+    return plan::BF16;
+  if (type.isF16())
+    return plan::F16;
+  if (type.isInteger(1))
+    return plan::BOOL;
+  if (type.isInteger(32))
+    return plan::I32;
+  if (type.isInteger(64))
+    return plan::I64;
+  return plan::DTYPE_UNSPECIFIED;
+}
+
+namespace {
+
+LogicalResult fillGemm(DotOp dot, int threads, plan::Step &step) {
+  FailureOr<GemmShape> shape = gemmShape(dot);
+  if (failed(shape))
+    return dot.emitOpError("has operands whose batch, free and contracted dimensions are not grouped in memory");
+  plan::Gemm *gemm = step.mutable_gemm();
+  gemm->set_batch(shape->batch);
+  gemm->set_m(shape->m);
+  gemm->set_n(shape->n);
+  gemm->set_k(shape->k);
+  gemm->set_transpose_a(shape->transposeA);
+  gemm->set_transpose_b(shape->transposeB);
+  gemm->set_lda(shape->transposeA ? shape->m : shape->k);
+  gemm->set_ldb(shape->transposeB ? shape->k : shape->n);
+  gemm->set_ldc(shape->n);
+  gemm->set_stride_a(shape->m * shape->k);
+  gemm->set_stride_b(shape->k * shape->n);
+  gemm->set_stride_c(shape->m * shape->n);
+  gemm->set_alpha(1.0f);
+  gemm->set_beta(0.0f);
+  gemm->set_scratch_bytes(cpu::gemmScratchBytes(*gemm, toPlanType(dot.getType().getElementType()), threads));
+  return success();
+}
+
+template <typename OpTy> LogicalResult fillAttention(OpTy op, bool backward, int threads, plan::Step &step) {
+  RankedTensorType q = typeOf(op.getQuery()), k = typeOf(op.getKey());
+  cpu::AttentionShape shape;
+  shape.batch = q.getDimSize(0);
+  shape.queries = q.getDimSize(1);
+  shape.heads = q.getDimSize(2);
+  shape.headDim = q.getDimSize(3);
+  shape.keys = k.getDimSize(1);
+  shape.kvHeads = k.getDimSize(2);
+  plan::Attention *attention = step.mutable_attention();
+  attention->set_backward(backward);
+  attention->set_batch(shape.batch);
+  attention->set_heads(shape.heads);
+  attention->set_kv_heads(shape.kvHeads);
+  attention->set_queries(shape.queries);
+  attention->set_keys(shape.keys);
+  attention->set_head_dim(shape.headDim);
+  attention->set_scale(static_cast<float>(op.getScale().convertToDouble()));
+  attention->set_causal(op.getCausal());
+  attention->set_dropout(static_cast<float>(op.getRate().convertToDouble()));
+  attention->set_seed(op.getSeed());
+  attention->set_site(op.getSite());
+  attention->set_has_padding(static_cast<bool>(op.getPadding()));
+  attention->set_scratch_bytes(cpu::attentionScratchBytes(shape, threads, backward));
+  return success();
+}
+
+void fillRouteShape(plan::Route *route, RankedTensorType probs, int64_t topK) {
+  route->set_groups(probs.getDimSize(0));
+  route->set_tokens(probs.getDimSize(1));
+  route->set_experts(probs.getDimSize(2));
+  route->set_top_k(topK);
+}
+
+LogicalResult fillRoute(RouteOp op, plan::Step &step) {
+  plan::Route *route = step.mutable_route();
+  fillRouteShape(route, typeOf(op.getLogits()), static_cast<int64_t>(op.getTopK()));
+  route->set_capacity(static_cast<int64_t>(op.getCapacity()));
+  route->set_policy(static_cast<plan::Route::Policy>(op.getPolicy()));
+  route->set_normalize_before_dropping(op.getNormalizeBeforeDropping());
+  route->set_batch_prioritized(op.getBatchPrioritized());
+  route->set_has_mask(static_cast<bool>(op.getMask()));
+  cpu::RouteShape shape;
+  shape.groups = route->groups();
+  shape.tokens = route->tokens();
+  shape.experts = route->experts();
+  shape.capacity = route->capacity();
+  shape.topK = route->top_k();
+  shape.policy = static_cast<cpu::RoutePolicy>(op.getPolicy());
+  shape.normalizeBeforeDropping = op.getNormalizeBeforeDropping();
+  shape.batchPrioritized = op.getBatchPrioritized();
+  route->set_scratch_bytes(cpu::routeScratchBytes(shape));
+  return success();
+}
+
+LogicalResult fillRouteBackward(RouteBackwardOp op, plan::Step &step) {
+  plan::Route *route = step.mutable_route();
+  fillRouteShape(route, typeOf(op.getProbs()), typeOf(op.getExpert()).getDimSize(2));
+  route->set_backward(true);
+  route->set_normalize_before_dropping(op.getNormalizeBeforeDropping());
+  return success();
+}
+
+LogicalResult fillScatterAdd(ScatterAddOp op, plan::Step &step) {
+  plan::ScatterAdd *scatter = step.mutable_scatter_add();
+  RankedTensorType table = op.getType();
+  scatter->set_rows(typeOf(op.getIndex()).getNumElements());
+  scatter->set_table_rows(table.getDimSize(0));
+  scatter->set_width(table.getDimSize(0) == 0 ? 0 : table.getNumElements() / table.getDimSize(0));
+  scatter->set_accumulate(static_cast<bool>(op.getInit()));
+  return success();
+}
+
+} // namespace
+
+LogicalResult fillLibraryWork(Operation *op, int threads, plan::Step &step) {
+  step.set_flops(cast<MoeOpInterface>(op).getCost().flops);
+  return TypeSwitch<Operation *, LogicalResult>(op)
+      .Case([&](DotOp dot) { return fillGemm(dot, threads, step); })
+      .Case([&](AttentionOp attention) { return fillAttention(attention, false, threads, step); })
+      .Case([&](AttentionBackwardOp attention) { return fillAttention(attention, true, threads, step); })
+      .Case([&](RouteOp route) { return fillRoute(route, step); })
+      .Case([&](RouteBackwardOp route) { return fillRouteBackward(route, step); })
+      .Case([&](ScatterAddOp scatter) { return fillScatterAdd(scatter, step); })
+      .Default([](Operation *other) {
+        return other->emitError() << "'" << other->getName()
+                                  << "' cannot run on the CPU: " << cast<MoeOpInterface>(other).getObligations().cpu;
+      });
+}
+
+uint64_t scratchBytes(const plan::Step &step) {
+  switch (step.work_case()) {
+  case plan::Step::kGemm:
+    return step.gemm().scratch_bytes();
+  case plan::Step::kAttention:
+    return step.attention().scratch_bytes();
+  case plan::Step::kRoute:
+    return step.route().scratch_bytes();
+  default:
+    return 0;
+  }
+}
+
+} // namespace moe::codegen
