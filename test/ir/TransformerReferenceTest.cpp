@@ -13,6 +13,7 @@
 #include "test/ir/TestSupport.h"
 #include <cmath>
 #include <gtest/gtest.h>
+#include <limits>
 
 using namespace moe::ir;
 using namespace moe::test;
@@ -77,6 +78,41 @@ TEST(TransformerReference, AttentionMasksAndSharesKeyHeads) {
     EXPECT_NEAR(results[0].floats[i], expected[i], 1e-12 * expected[i]);
     EXPECT_NEAR(results[1].floats[i], std::log(i % 2 ? 3.0 : 2.0), 1e-12); // [H,T]
   }
+}
+
+// Zero queries, three sequences of two keys: none, the first, both are padding. Results are the means of visible
+// values; those of the last sequence are zeros, not quotients of zeros.
+TEST(TransformerReference, AttentionHidesPadding) {
+  IrContext ir;
+  const HostTensor zeros({3, 1, 1, 1}, {0, 0, 0}), keys({3, 2, 1, 1}, {1, 2, 3, 4, 5, 6});
+  const HostTensor values({3, 2, 1, 1}, {10, 20, 30, 40, 50, 60}),
+      padding = HostTensor::ofInts({3, 2}, {0, 0, 1, 0, 1, 1});
+  std::vector<HostTensor> results =
+      evaluate(ir,
+               "moe.attention %0, %1, %2 padding %3 {scale = 2.0 : f64} : (tensor<3x1x1x1xf64>, tensor<3x2x1x1xf64>, "
+               "tensor<3x2x1x1xf64>, tensor<3x2xi1>) -> (tensor<3x1x1x1xf64>, tensor<3x1x1xf64>)",
+               {zeros, keys, values, padding});
+  ASSERT_EQ(results.size(), 2u) << ir.messages();
+  const double infinity = std::numeric_limits<double>::infinity();
+  EXPECT_EQ(results[0].floats, (std::vector<double>{15, 40, 0}));
+  EXPECT_EQ(results[1].floats, (std::vector<double>{std::log(2.0), 0, -infinity}));
+
+  // With weights p: dv = p dout, dq = scale sum p (dout v - dout out) k, dk = 0 as the queries are 0.
+  IrContext back;
+  std::vector<HostTensor> gradients =
+      evaluate(back,
+               "moe.attention_backward %0, %1, %2, %3, %4, %5 padding %6 {scale = 2.0 : f64} : (tensor<3x1x1x1xf64>, "
+               "tensor<3x1x1x1xf64>, tensor<3x2x1x1xf64>, tensor<3x2x1x1xf64>, tensor<3x1x1x1xf64>, tensor<3x1x1xf64>, "
+               "tensor<3x2xi1>) -> (tensor<3x1x1x1xf64>, tensor<3x2x1x1xf64>, tensor<3x2x1x1xf64>)",
+               {HostTensor({3, 1, 1, 1}, {1, 1, 1}), zeros, keys, values, results[0], results[1], padding});
+  ASSERT_EQ(gradients.size(), 3u) << back.messages();
+  const double expected[] = {2 * 0.5 * (-5 * 1 + 5 * 2), 0, 0};
+  for (int i = 0; i < 3; ++i)
+    EXPECT_NEAR(gradients[0].floats[i], expected[i], 1e-12) << i;
+  EXPECT_EQ(gradients[1].floats, std::vector<double>(6, 0));
+  const double weights[] = {0.5, 0.5, 0, 1, 0, 0};
+  for (int i = 0; i < 6; ++i)
+    EXPECT_NEAR(gradients[2].floats[i], weights[i], 1e-12) << i;
 }
 
 // One query, one key of width 2: scale (q . k) is the logarithm of the only weight.

@@ -30,6 +30,10 @@ TEST(Verifier, RejectsWhatHasNoMeaning) {
       {functionAround("moe.attention %0, %1, %2 {scale = 1.0 : f64} : (tensor<1x3x1x1xf32>, tensor<1x0x1x1xf32>, "
                       "tensor<1x0x1x1xf32>) -> (tensor<1x3x1x1xf32>, tensor<1x1x3xf32>)"),
        "needs at least one key"},
+      {functionAround("moe.attention %0, %1, %2 padding %3 {scale = 1.0 : f64} : (tensor<2x3x1x1xf32>, "
+                      "tensor<2x4x1x1xf32>, tensor<2x4x1x1xf32>, tensor<2x3xi1>) -> (tensor<2x3x1x1xf32>, "
+                      "tensor<2x1x3xf32>)"),
+       "padding must be [batch, keys]"},
       {functionAround("moe.pow %0, %1 : (tensor<2xi32>, tensor<2xi32>) -> tensor<2xi32>"), "is not defined on"},
       {functionAround("moe.and %0, %1 : (tensor<2xf32>, tensor<2xf32>) -> tensor<2xf32>"), "is not defined on"},
       {functionAround("moe.add %0, %1 : (tensor<2xindex>, tensor<2xindex>) -> tensor<2xindex>"), "numbers or booleans"},
