@@ -375,7 +375,8 @@ void Generator::rows(SmallVectorImpl<Value> &outputs) {
   bool dependent = !isLong || chance(20);
   for (int64_t level = 0, levels = dependent ? draw(1, 3) : 1; level < levels; ++level) {
     ReduceKind combine = kind();
-    Value reduced = b.reduce(combine, current, dims);
+    // Sums of positive numbers: where terms cancel, the order of additions decides the result.
+    Value reduced = b.reduce(combine, combine == ReduceKind::Sum ? positive(current) : current, dims);
     if (combine == ReduceKind::Sum)
       reduced = b.mul(reduced, 1.0 / count);
     total = reduced;
