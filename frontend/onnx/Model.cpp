@@ -1,0 +1,300 @@
+//===- Model.cpp --------------------------------------------------------------------------------------------------===//
+//
+// Part of the moec project, under the Apache License v2.0.
+//
+//===----------------------------------------------------------------------------------------------------------------===//
+
+#include "frontend/onnx/Model.h"
+#include "llvm/ADT/SmallString.h"
+#include "llvm/ADT/StringSet.h"
+#include "llvm/ADT/Twine.h"
+#include "llvm/Support/FileSystem.h"
+#include "llvm/Support/MemoryBuffer.h"
+#include "llvm/Support/Path.h"
+#include "llvm/Support/xxhash.h"
+#include <google/protobuf/io/coded_stream.h>
+#include <google/protobuf/io/zero_copy_stream_impl_lite.h>
+
+namespace moe::frontend {
+namespace {
+
+constexpr const char *kDamaged = "write the model again with `moec model`, or export it again";
+
+std::string functionKey(llvm::StringRef domain, llvm::StringRef name) {
+  return (domain + ":" + name).str();
+}
+
+std::string label(const onnx::NodeProto &node) {
+  return node.name().empty() && node.output_size() > 0 ? node.output(0) : node.name();
+}
+
+/// Checks that each value is assigned once and before its uses.
+void checkNodes(const google::protobuf::RepeatedPtrField<onnx::NodeProto> &nodes, llvm::StringSet<> known,
+                const std::string &where, std::vector<Diagnostic> &diagnostics) {
+  for (const onnx::NodeProto &node : nodes) {
+    for (const std::string &input : node.input())
+      if (!input.empty() && !known.contains(input))
+        diagnostics.push_back({"node '" + label(node) + "' uses the value '" + input + "' before it is computed", where,
+                               "the nodes of an ONNX graph must be in topological order and free of cycles", kDamaged});
+    for (const std::string &output : node.output())
+      if (!output.empty() && !known.insert(output).second)
+        diagnostics.push_back({"node '" + label(node) + "' computes the value '" + output + "' a second time", where,
+                               "every value of an ONNX graph is assigned once", kDamaged});
+  }
+}
+
+/// Reads the tag and length of protobuf fields of one message level by level, to learn where bytes lie in the file.
+struct WireReader {
+  google::protobuf::io::CodedInputStream stream;
+  explicit WireReader(const std::string &bytes, uint64_t begin, uint64_t end)
+      : stream(reinterpret_cast<const uint8_t *>(bytes.data()) + begin, static_cast<int>(end - begin)), begin(begin) {}
+  uint64_t begin;
+
+  /// Calls `visit(field, begin, end)` for each length-delimited field.
+  template <typename Visit> void forEach(Visit visit) {
+    while (uint32_t tag = stream.ReadTag()) {
+      uint64_t value = 0;
+      uint32_t length = 0;
+      switch (tag & 7) {
+      case 0:
+        if (!stream.ReadVarint64(&value))
+          return;
+        break;
+      case 1:
+        if (!stream.Skip(8))
+          return;
+        break;
+      case 5:
+        if (!stream.Skip(4))
+          return;
+        break;
+      case 2: {
+        if (!stream.ReadVarint32(&length))
+          return;
+        uint64_t start = begin + static_cast<uint64_t>(stream.CurrentPosition());
+        visit(tag >> 3, start, start + length);
+        if (!stream.Skip(static_cast<int>(length)))
+          return;
+        break;
+      }
+      default:
+        return;
+      }
+    }
+  }
+};
+
+} // namespace
+
+unsigned onnxElementBytes(int32_t dataType) {
+  switch (dataType) {
+  case onnx::TensorProto::FLOAT:
+  case onnx::TensorProto::INT32:
+    return 4;
+  case onnx::TensorProto::DOUBLE:
+  case onnx::TensorProto::INT64:
+    return 8;
+  case onnx::TensorProto::FLOAT16:
+  case onnx::TensorProto::BFLOAT16:
+    return 2;
+  case onnx::TensorProto::BOOL:
+    return 1;
+  default:
+    return 0;
+  }
+}
+
+std::optional<int64_t> elementCount(const onnx::TensorProto &tensor) {
+  int64_t count = 1;
+  for (int64_t extent : tensor.dims()) {
+    if (extent < 0 || (extent > 0 && count > kMaxElements / extent))
+      return std::nullopt;
+    count *= extent;
+  }
+  return count;
+}
+
+std::unique_ptr<Model> Model::read(const std::string &path, std::vector<Diagnostic> &diagnostics) {
+  auto buffer = llvm::MemoryBuffer::getFile(path, /*IsText=*/false, /*RequiresNullTerminator=*/false);
+  if (!buffer) {
+    diagnostics.push_back({"cannot read the model", path, buffer.getError().message(), "check the path"});
+    return nullptr;
+  }
+  llvm::StringRef contents = (*buffer)->getBuffer();
+  auto model = std::make_unique<Model>();
+  model->file = path;
+  model->size = contents.size();
+  model->hash = llvm::xxh3_64bits(contents);
+  // A message above 2 GiB cannot be parsed by any protobuf implementation.
+  if (contents.size() > size_t(INT32_MAX)) {
+    diagnostics.push_back(
+        {"the model is larger than 2 GiB", path, "protobuf messages end there", "store the weights as external data"});
+    return nullptr;
+  }
+  google::protobuf::io::ArrayInputStream array(contents.data(), static_cast<int>(contents.size()));
+  google::protobuf::io::CodedInputStream coded(&array);
+  coded.SetRecursionLimit(64);
+  if (!model->message.ParseFromCodedStream(&coded) || !coded.ConsumedEntireMessage() || !model->message.has_graph()) {
+    diagnostics.push_back(
+        {"this is not an ONNX model", path, "the file is truncated, damaged, or of another format", kDamaged});
+    return nullptr;
+  }
+  for (const onnx::FunctionProto &function : model->message.functions())
+    model->functions[functionKey(function.domain(), function.name())] = &function;
+  for (const onnx::TensorProto &tensor : model->graph().initializer())
+    model->initializers[tensor.name()] = &tensor;
+  model->findRawData(std::string(contents));
+
+  size_t before = diagnostics.size();
+  for (const onnx::TensorProto &tensor : model->graph().initializer())
+    model->checkTensor(tensor, diagnostics);
+  model->checkGraph(diagnostics);
+  model->checkFunctions(diagnostics);
+  if (diagnostics.size() > before)
+    return nullptr;
+  return model;
+}
+
+int64_t Model::opset(llvm::StringRef domain) const {
+  for (const onnx::OperatorSetIdProto &set : message.opset_import())
+    if (set.domain() == domain || (domain.empty() && set.domain() == "ai.onnx"))
+      return set.version();
+  return 0;
+}
+
+const onnx::FunctionProto *Model::function(llvm::StringRef domain, llvm::StringRef name) const {
+  return functions.lookup(functionKey(domain, name));
+}
+
+std::string Model::metadata(llvm::StringRef key, llvm::StringRef otherwise) const {
+  for (const onnx::StringStringEntryProto &entry : message.metadata_props())
+    if (entry.key() == key)
+      return entry.value();
+  return otherwise.str();
+}
+
+std::string Model::folder() const {
+  return llvm::sys::path::parent_path(file).str();
+}
+
+void Model::findRawData(const std::string &contents) {
+  // ModelProto.graph = 7, GraphProto.initializer = 5, TensorProto.name = 8 and raw_data = 9.
+  WireReader(contents, 0, contents.size()).forEach([&](uint32_t field, uint64_t begin, uint64_t end) {
+    if (field != onnx::ModelProto::kGraphFieldNumber)
+      return;
+    WireReader(contents, begin, end).forEach([&](uint32_t field, uint64_t begin, uint64_t end) {
+      if (field != onnx::GraphProto::kInitializerFieldNumber)
+        return;
+      std::string name;
+      uint64_t raw = 0;
+      WireReader(contents, begin, end).forEach([&](uint32_t field, uint64_t begin, uint64_t end) {
+        if (field == onnx::TensorProto::kNameFieldNumber)
+          name = contents.substr(begin, end - begin);
+        else if (field == onnx::TensorProto::kRawDataFieldNumber)
+          raw = begin;
+      });
+      if (raw > 0)
+        rawOffsets[name] = raw;
+    });
+  });
+}
+
+std::optional<Storage> Model::storage(const onnx::TensorProto &tensor) const {
+  std::optional<int64_t> count = elementCount(tensor);
+  if (!count)
+    return std::nullopt;
+  Storage storage;
+  storage.bytes = static_cast<uint64_t>(*count) * onnxElementBytes(tensor.data_type());
+  if (tensor.data_location() == onnx::TensorProto::EXTERNAL) {
+    for (const onnx::StringStringEntryProto &entry : tensor.external_data()) {
+      if (entry.key() == "location")
+        storage.location = entry.value();
+      else if (entry.key() == "offset" && llvm::StringRef(entry.value()).getAsInteger(10, storage.offset))
+        return std::nullopt;
+    }
+    return storage;
+  }
+  auto found = rawOffsets.find(tensor.name());
+  if (!tensor.has_raw_data() || found == rawOffsets.end())
+    return std::nullopt;
+  storage.offset = found->second;
+  return storage;
+}
+
+void Model::checkTensor(const onnx::TensorProto &tensor, std::vector<Diagnostic> &diagnostics) const {
+  auto refuse = [&](std::string why) {
+    diagnostics.push_back({"initializer '" + tensor.name() + "' cannot be used", file, std::move(why), kDamaged});
+  };
+  std::optional<int64_t> count = elementCount(tensor);
+  unsigned width = onnxElementBytes(tensor.data_type());
+  if (!count)
+    return refuse("it has a negative extent or more than 2^40 elements");
+  if (width == 0)
+    return refuse("its element type (" + onnx::TensorProto::DataType_Name(tensor.data_type()) + ") is not supported");
+  uint64_t bytes = static_cast<uint64_t>(*count) * width;
+  if (tensor.data_location() != onnx::TensorProto::EXTERNAL) {
+    if (tensor.has_raw_data() && tensor.raw_data().size() != bytes)
+      refuse("it holds " + std::to_string(tensor.raw_data().size()) + " bytes where its shape asks for " +
+             std::to_string(bytes));
+    return;
+  }
+  std::optional<Storage> place = storage(tensor);
+  if (!place || place->location.empty())
+    return refuse("its external data have no readable location and offset");
+  for (const onnx::StringStringEntryProto &entry : tensor.external_data()) {
+    uint64_t length = 0;
+    if (entry.key() == "length" && (llvm::StringRef(entry.value()).getAsInteger(10, length) || length != bytes))
+      return refuse("its external data have a length of " + entry.value() + " bytes where its shape asks for " +
+                    std::to_string(bytes));
+  }
+  namespace path = llvm::sys::path;
+  bool escapes = path::is_absolute(place->location);
+  for (auto part = path::begin(place->location); part != path::end(place->location); ++part)
+    escapes |= *part == "..";
+  if (escapes)
+    return refuse("its external data '" + place->location + "' lie outside the folder of the model");
+  llvm::SmallString<256> name(folder());
+  path::append(name, place->location);
+  llvm::sys::fs::file_status status;
+  if (std::error_code code = llvm::sys::fs::status(name, status))
+    return refuse("its external data '" + place->location + "' cannot be read: " + code.message());
+  if (place->offset > status.getSize() || bytes > status.getSize() - place->offset)
+    refuse("its external data '" + place->location + "' end before byte " + std::to_string(place->offset + bytes));
+}
+
+void Model::checkGraph(std::vector<Diagnostic> &diagnostics) const {
+  llvm::StringSet<> known;
+  for (const onnx::TensorProto &tensor : graph().initializer())
+    if (!known.insert(tensor.name()).second)
+      diagnostics.push_back({"initializer '" + tensor.name() + "' is defined twice", file, "", kDamaged});
+  for (const onnx::ValueInfoProto &input : graph().input())
+    known.insert(input.name());
+  checkNodes(graph().node(), known, file, diagnostics);
+}
+
+void Model::checkFunctions(std::vector<Diagnostic> &diagnostics) const {
+  // 0 = not seen, 1 = being walked, 2 = done.
+  llvm::StringMap<int> state;
+  auto walk = [&](auto &self, const onnx::FunctionProto &function) -> void {
+    std::string key = functionKey(function.domain(), function.name());
+    if (state[key] == 2)
+      return;
+    if (state[key] == 1) {
+      diagnostics.push_back({"function '" + key + "' calls itself", file, "recursive functions never end", kDamaged});
+      return;
+    }
+    state[key] = 1;
+    for (const onnx::NodeProto &node : function.node())
+      if (const onnx::FunctionProto *callee = this->function(node.domain(), node.op_type()))
+        self(self, *callee);
+    state[key] = 2;
+    llvm::StringSet<> known;
+    for (const std::string &input : function.input())
+      known.insert(input);
+    checkNodes(function.node(), known, file + ", function '" + key + "'", diagnostics);
+  };
+  for (const onnx::FunctionProto &function : message.functions())
+    walk(walk, function);
+}
+
+} // namespace moe::frontend

@@ -1,0 +1,288 @@
+//===- Program.cpp ------------------------------------------------------------------------------------------------===//
+//
+// Part of the moec project, under the Apache License v2.0.
+//
+//===----------------------------------------------------------------------------------------------------------------===//
+
+#include "frontend/onnx/Program.h"
+#include "frontend/onnx/NodeContext.h"
+#include "frontend/onnx/OpTable.h"
+#include "mlir/Interfaces/SideEffectInterfaces.h"
+#include "llvm/ADT/StringExtras.h"
+
+using namespace mlir;
+
+namespace moe::frontend {
+namespace {
+
+/// Constant expressions with more elements are not known at import.
+constexpr int64_t kFoldLimit = 4096;
+
+/// Larger results stay operations: an iota or a mask is cheaper to compute than to read.
+constexpr size_t kReplaceLimit = 64;
+
+/// Nesting of function calls; the reader has already refused recursion.
+constexpr size_t kMaxDepth = 64;
+
+/// A copy of `node` whose references to attributes of the function are replaced by the values of the call.
+onnx::NodeProto withCallAttributes(const onnx::NodeProto &node, const onnx::NodeProto &call,
+                                   const onnx::FunctionProto &function) {
+  onnx::NodeProto copy = node;
+  copy.clear_attribute();
+  for (const onnx::AttributeProto &attribute : node.attribute()) {
+    if (attribute.ref_attr_name().empty()) {
+      *copy.add_attribute() = attribute;
+      continue;
+    }
+    // The call's own value wins over the function's default; without either the attribute is absent.
+    const onnx::AttributeProto *value = nullptr;
+    for (const onnx::AttributeProto &candidate : function.attribute_proto())
+      if (candidate.name() == attribute.ref_attr_name())
+        value = &candidate;
+    for (const onnx::AttributeProto &candidate : call.attribute())
+      if (candidate.name() == attribute.ref_attr_name())
+        value = &candidate;
+    if (value) {
+      onnx::AttributeProto &bound = *copy.add_attribute();
+      bound = *value;
+      bound.set_name(attribute.name());
+      // What the call says about the exact value holds for the copy too.
+      for (const onnx::StringStringEntryProto &entry : call.metadata_props())
+        if (entry.key() == kExactPrefix + attribute.ref_attr_name()) {
+          onnx::StringStringEntryProto &exact = *copy.add_metadata_props();
+          exact.set_key(kExactPrefix + attribute.name());
+          exact.set_value(entry.value());
+        }
+    }
+  }
+  return copy;
+}
+
+} // namespace
+
+std::string nodeName(const onnx::NodeProto &node) {
+  return node.name().empty() && node.output_size() > 0 ? node.output(0) : node.name();
+}
+
+DenseElementsAttr toAttribute(RankedTensorType type, const std::string &elements) {
+  llvm::ArrayRef<char> bytes(elements.data(), elements.size());
+  Type element = type.getElementType();
+  if (element.isInteger(1)) {
+    llvm::SmallVector<bool> bits;
+    for (char byte : bytes)
+      bits.push_back(byte != 0);
+    return DenseElementsAttr::get(type, bits);
+  }
+  return DenseElementsAttr::getFromRawBuffer(type, bytes);
+}
+
+Program::Program(ImportSession &session, Mode mode, const Bindings &bindings)
+    : session(session), mode(mode), builder(session.module.getContext()), bindings(bindings),
+      empty(ModuleOp::create(builder.getUnknownLoc())), noState(*empty) {
+  std::string written;
+  if (session.options.routingGroups > 0) {
+    groups = session.options.routingGroups;
+  } else if (const onnx::TensorProto *tensor = session.model.initializer("routing_groups")) {
+    if (tensor->data_type() == onnx::TensorProto::INT64 && session.model.readElements(*tensor, written) &&
+        written.size() == sizeof(int64_t))
+      std::memcpy(&groups, written.data(), sizeof(groups));
+  }
+}
+
+Type Program::elementType(int32_t dataType) {
+  switch (dataType) {
+  case onnx::TensorProto::FLOAT:
+    return builder.getF32Type();
+  case onnx::TensorProto::DOUBLE:
+    return builder.getF64Type();
+  case onnx::TensorProto::FLOAT16:
+    return builder.getF16Type();
+  case onnx::TensorProto::BFLOAT16:
+    return builder.getBF16Type();
+  case onnx::TensorProto::INT64:
+    return builder.getI64Type();
+  case onnx::TensorProto::INT32:
+    return builder.getI32Type();
+  case onnx::TensorProto::BOOL:
+    return builder.getI1Type();
+  default:
+    return {};
+  }
+}
+
+Location Program::location(const Scope &scope, llvm::StringRef name) {
+  return NameLoc::get(builder.getStringAttr(scope.path + name.str()));
+}
+
+//===----------------------------------------------------------------------------------------------------------------===//
+// Values
+//===----------------------------------------------------------------------------------------------------------------===//
+
+Value Program::lookup(Scope &scope, llvm::StringRef name) {
+  auto found = scope.values.find(name);
+  if (found != scope.values.end())
+    return found->second;
+  const onnx::TensorProto *tensor = scope.isGraph ? session.model.initializer(name) : nullptr;
+  return tensor ? readInitializer(*tensor) : Value();
+}
+
+Value Program::readInitializer(const onnx::TensorProto &tensor) {
+  if (Value known = initializers.lookup(tensor.name()))
+    return known;
+  OpBuilder::InsertionGuard guard(builder);
+  builder.setInsertionPointToStart(&function.getBody().front());
+  Location loc = NameLoc::get(builder.getStringAttr(tensor.name()));
+  auto type = RankedTensorType::get(llvm::SmallVector<int64_t>(tensor.dims().begin(), tensor.dims().end()),
+                                    elementType(tensor.data_type()));
+  Value value;
+  if (session.states.isConstant(tensor)) {
+    std::string elements;
+    DenseElementsAttr attribute;
+    if (tensor.name() == "routing_groups" && type.getNumElements() == 1 && type.getElementType().isInteger(64))
+      attribute = DenseElementsAttr::get(type, llvm::ArrayRef<int64_t>(groups));
+    else if (session.model.readElements(tensor, elements))
+      attribute = toAttribute(type, elements);
+    if (!attribute) {
+      session.diagnostics.push_back({"initializer '" + tensor.name() + "' cannot be read", session.model.path(),
+                                     "its elements do not fit its shape and type", "export the model again"});
+      return {};
+    }
+    value = fold(ir::ConstantOp::create(builder, loc, type, attribute).getResult());
+  } else if (const Tie *tie = session.states.tie(tensor.name())) {
+    const onnx::TensorProto *source = session.model.initializer(tie->source);
+    if (!source)
+      return {};
+    value = readInitializer(*source);
+    if (value && tie->transposed) {
+      builder.setInsertionPointAfterValue(value);
+      value = ir::TransposeOp::create(builder, loc, value, llvm::ArrayRef<int64_t>{1, 0});
+    }
+    if (value && value.getType() != type) {
+      session.diagnostics.push_back({"cannot tie '" + tensor.name() + "' to '" + tie->source + "'",
+                                     session.model.path(), "their shapes or types differ", "correct the key 'tie'"});
+      return {};
+    }
+  } else {
+    ir::StateOp state = session.states.get(tensor, type);
+    value = ir::ReadOp::create(builder, loc, type, FlatSymbolRefAttr::get(state.getSymNameAttr()));
+  }
+  initializers[tensor.name()] = value;
+  return value;
+}
+
+Value Program::rng() {
+  if (rngValue)
+    return rngValue;
+  OpBuilder::InsertionGuard guard(builder);
+  builder.setInsertionPointToStart(&function.getBody().front());
+  ir::StateOp state = session.states.rng();
+  rngValue = ir::ReadOp::create(builder, NameLoc::get(builder.getStringAttr(kRngState)), state.getTensorType(),
+                                FlatSymbolRefAttr::get(state.getSymNameAttr()));
+  return rngValue;
+}
+
+std::optional<ir::HostTensor> Program::evaluate(Value value) {
+  auto found = constants.find(value);
+  if (found == constants.end())
+    return std::nullopt;
+  return found->second;
+}
+
+Value Program::fold(Value value) {
+  Operation *op = value.getDefiningOp();
+  RankedTensorType type = ir::typeOf(value);
+  if (type.getNumElements() > kFoldLimit || op->getNumResults() != 1 || !isMemoryEffectFree(op))
+    return value;
+  llvm::SmallVector<const ir::HostTensor *> operands;
+  for (Value operand : op->getOperands()) {
+    auto known = constants.find(operand);
+    if (known == constants.end())
+      return value;
+    operands.push_back(&known->second);
+  }
+  auto moeOp = dyn_cast<ir::MoeOpInterface>(op);
+  ir::InterpreterContext context(noState, {});
+  std::vector<ir::HostTensor> results(1, ir::HostTensor(type));
+  if (!moeOp || failed(moeOp.interpret(context, operands, results)))
+    return value;
+  ir::HostTensor &result = results.front();
+  for (int64_t &element : result.ints)
+    element = ir::wrapToType(element, type.getElementType());
+  if (result.isFloat || isa<ir::ConstantOp>(op) || result.ints.size() > kReplaceLimit) {
+    constants[value] = std::move(result);
+    return value;
+  }
+  llvm::SmallVector<llvm::APInt> elements;
+  for (int64_t element : result.ints)
+    elements.push_back(llvm::APInt(type.getElementTypeBitWidth(), static_cast<uint64_t>(element), /*isSigned=*/true,
+                                   /*implicitTrunc=*/true));
+  if (llvm::all_equal(result.ints) && !elements.empty())
+    elements.resize(1);
+  Value constant =
+      ir::ConstantOp::create(builder, op->getLoc(), type, DenseElementsAttr::get(type, elements)).getResult();
+  op->erase();
+  constants[constant] = std::move(result);
+  return constant;
+}
+
+//===----------------------------------------------------------------------------------------------------------------===//
+// Nodes
+//===----------------------------------------------------------------------------------------------------------------===//
+
+void Program::reportGap(const Scope &scope, const onnx::NodeProto &node, std::string why) {
+  std::string op = node.domain().empty() ? node.op_type() : node.domain() + "." + node.op_type();
+  std::string name = scope.path + nodeName(node);
+  session.gaps.try_emplace({name, why}, Gap{name, op, node.domain().empty() ? scope.opset : 0, why});
+}
+
+void Program::importNodes(Scope &scope, const google::protobuf::RepeatedPtrField<onnx::NodeProto> &nodes) {
+  for (const onnx::NodeProto &node : nodes) {
+    const bool standard = node.domain().empty() || node.domain() == "ai.onnx";
+    const int64_t opset = standard ? scope.opset : session.model.opset(node.domain());
+    const onnx::FunctionProto *callee = session.model.function(node.domain(), node.op_type());
+    const OpEntry *entry = findOp(node.domain(), node.op_type(), opset);
+    NodeContext context(*this, scope, node, opset);
+    if (entry) {
+      entry->handler(context);
+      continue;
+    }
+    if (!callee) {
+      int64_t first = firstOpset(node.domain(), node.op_type());
+      if (opset == 0)
+        context.fail("the model imports no version of the operator set '" + node.domain() + "'");
+      else if (first > 0)
+        context.fail("moec translates it from opset " + llvm::Twine(first) + " on");
+      else
+        context.fail("moec has no translation of this operator");
+      continue;
+    }
+    importCall(context);
+  }
+}
+
+void Program::importCall(NodeContext &call) {
+  const onnx::NodeProto &node = call.node;
+  const onnx::FunctionProto &callee = *session.model.function(node.domain(), node.op_type());
+  if (call.scope.depth >= kMaxDepth)
+    call.fail("functions are nested too deeply");
+  Scope inner;
+  inner.path = call.scope.path + nodeName(node) + "/";
+  inner.depth = call.scope.depth + 1;
+  inner.opset = call.scope.opset;
+  for (const onnx::OperatorSetIdProto &set : callee.opset_import())
+    if (set.domain().empty() || set.domain() == "ai.onnx")
+      inner.opset = set.version();
+  for (int i = 0; i < callee.input_size(); ++i)
+    if (call.hasInput(i))
+      inner.values[callee.input(i)] = call.input(i);
+  if (!call.failed()) {
+    google::protobuf::RepeatedPtrField<onnx::NodeProto> body;
+    for (const onnx::NodeProto &each : callee.node())
+      *body.Add() = withCallAttributes(each, node, callee);
+    importNodes(inner, body);
+  }
+  for (int i = 0; i < callee.output_size(); ++i)
+    call.output(i, call.failed() ? Value() : lookup(inner, callee.output(i)));
+}
+
+} // namespace moe::frontend

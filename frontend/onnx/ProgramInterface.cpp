@@ -1,0 +1,178 @@
+//===- ProgramInterface.cpp - Arguments and results of a program --------------------------------------------------===//
+//
+// Part of the moec project, under the Apache License v2.0.
+//
+//===----------------------------------------------------------------------------------------------------------------===//
+
+#include "frontend/onnx/NodeContext.h"
+#include "frontend/onnx/Program.h"
+#include "mlir/Interfaces/SideEffectInterfaces.h"
+#include "llvm/ADT/StringExtras.h"
+
+using namespace mlir;
+
+namespace moe::frontend {
+
+std::optional<llvm::SmallVector<int64_t>> Program::bindShape(const onnx::ValueInfoProto &value) {
+  const std::string &path = session.model.path();
+  auto refuse = [&](std::string what, std::string why, std::string remedy) {
+    session.diagnostics.push_back(
+        {std::move(what), path + ", input '" + value.name() + "'", std::move(why), std::move(remedy)});
+  };
+  if (!value.type().has_tensor_type() || !value.type().tensor_type().has_shape()) {
+    refuse("the model has an input without a shape", "every shape must be known at compile time",
+           "export the model with input shapes (symbolic dimensions are fine)");
+    return std::nullopt;
+  }
+  llvm::SmallVector<int64_t> shape;
+  int64_t count = 1;
+  bool complete = true;
+  for (const auto &[i, dim] : llvm::enumerate(value.type().tensor_type().shape().dim())) {
+    int64_t extent = dim.dim_value();
+    if (!dim.has_dim_value()) {
+      auto bound = bindings.find(dim.dim_param());
+      if (dim.dim_param().empty() || bound == bindings.end()) {
+        std::string symbol =
+            dim.dim_param().empty() ? "of dimension " + std::to_string(i) : "'" + dim.dim_param() + "'";
+        refuse("the extent " + symbol + " is not bound", "every shape must be known at compile time",
+               dim.dim_param().empty() ? "name or fix the dimension when exporting"
+                                       : "add --bind " + dim.dim_param() + "=N");
+        complete = false;
+        continue;
+      }
+      extent = bound->second;
+    }
+    if (extent < 1 || count > kMaxElements / extent) {
+      refuse("the extent " + std::to_string(extent) + " of dimension " + std::to_string(i) + " is out of range",
+             "extents are positive and a tensor has at most 2^40 elements", "correct the model or the binding");
+      complete = false;
+      continue;
+    }
+    count *= extent;
+    shape.push_back(extent);
+  }
+  if (!complete)
+    return std::nullopt;
+  return shape;
+}
+
+bool Program::addArguments(llvm::SmallVectorImpl<Type> &types, llvm::SmallVectorImpl<std::string> &names) {
+  bool complete = true;
+  for (const onnx::ValueInfoProto &input : session.model.graph().input()) {
+    // Old files list initializers among the inputs.
+    if (session.model.initializer(input.name()))
+      continue;
+    auto shape = bindShape(input);
+    Type element = shape ? elementType(input.type().tensor_type().elem_type()) : Type();
+    if (shape && !element) {
+      session.diagnostics.push_back({"input '" + input.name() + "' has an element type that moec does not know",
+                                     session.model.path(),
+                                     onnx::TensorProto::DataType_Name(input.type().tensor_type().elem_type()),
+                                     "use int64, int32, bool or float"});
+    }
+    if (!element) {
+      complete = false;
+      continue;
+    }
+    types.push_back(RankedTensorType::get(*shape, element));
+    names.push_back(input.name());
+  }
+  return complete;
+}
+
+Value Program::meanMoeMetrics() {
+  onnx::NodeProto node;
+  node.set_name("moe_metrics");
+  node.add_output("moe_metrics");
+  Scope scope;
+  NodeContext context(*this, scope, node, 0);
+  Value sum;
+  double count = 0;
+  for (Value metrics : moeMetrics) {
+    count += static_cast<double>(context.shape(metrics)[0]);
+    Value layer = context.reduce(metrics, ir::ReduceKind::Sum, {0}, false);
+    sum = sum ? context.make<ir::AddOp>(sum, layer) : layer;
+  }
+  return context.make<ir::DivOp>(sum, context.splatLike(sum, count));
+}
+
+bool Program::returnOutputs(func::FuncOp function, Scope &scope) {
+  std::vector<std::string> names = session.options.outputs;
+  if (names.empty())
+    for (const onnx::ValueInfoProto &output : session.model.graph().output())
+      names.push_back(output.name());
+  llvm::SmallVector<Value> values;
+  llvm::SmallVector<std::string> kept;
+  bool complete = true;
+  for (const std::string &name : names) {
+    const bool known = scope.values.count(name) || session.model.initializer(name);
+    Value value = known ? lookup(scope, name) : Value();
+    if (!known) {
+      std::string available;
+      for (const onnx::ValueInfoProto &output : session.model.graph().output())
+        available += (available.empty() ? "" : ", ") + output.name();
+      session.diagnostics.push_back({"the model has no output '" + name + "'", session.model.path(),
+                                     "its outputs are: " + available, "choose one of them as loss.output"});
+    }
+    if (!value) {
+      complete = false;
+      continue;
+    }
+    values.push_back(value);
+    kept.push_back(name);
+  }
+  if (std::string weight = session.model.metadata("ai.moec.loss_weight"); !weight.empty())
+    if (Value value = lookup(scope, weight); value && !llvm::is_contained(kept, "loss_weight")) {
+      values.push_back(value);
+      kept.push_back("loss_weight");
+    }
+  if (!moeMetrics.empty() && !llvm::is_contained(kept, "moe_metrics"))
+    if (Value value = meanMoeMetrics()) {
+      values.push_back(value);
+      kept.push_back("moe_metrics");
+    }
+  func::ReturnOp::create(builder, function.getLoc(), values);
+  llvm::SmallVector<Type> types;
+  for (Value value : values)
+    types.push_back(value.getType());
+  function.setFunctionType(builder.getFunctionType(function.getArgumentTypes(), types));
+  for (auto [i, name] : llvm::enumerate(kept))
+    function.setResultAttr(static_cast<unsigned>(i), "moe.name", builder.getStringAttr(name));
+  return complete;
+}
+
+void Program::eraseDead(Block &block) {
+  for (Operation &op : llvm::make_early_inc_range(llvm::reverse(block)))
+    if (!op.hasTrait<OpTrait::IsTerminator>() && op.use_empty() && (isa<ir::ReadOp>(op) || isMemoryEffectFree(&op)))
+      op.erase();
+}
+
+bool Program::import(llvm::StringRef name) {
+  const size_t reported = session.diagnostics.size() + session.gaps.size();
+  llvm::SmallVector<Type> types;
+  llvm::SmallVector<std::string> names;
+  if (!addArguments(types, names))
+    return false;
+  builder.setInsertionPointToEnd(session.module.getBody());
+  function = func::FuncOp::create(builder, NameLoc::get(builder.getStringAttr(name)), name,
+                                  builder.getFunctionType(types, {}));
+  function->setAttr("moe.program", builder.getStringAttr(name));
+  Block *block = function.addEntryBlock();
+  builder.setInsertionPointToStart(block);
+
+  Scope scope;
+  scope.isGraph = true;
+  scope.opset = session.model.opset("");
+  for (auto [i, argument] : llvm::enumerate(names)) {
+    function.setArgAttr(static_cast<unsigned>(i), "moe.name", builder.getStringAttr(argument));
+    block->getArgument(static_cast<unsigned>(i)).setLoc(location(scope, argument));
+    scope.values[argument] = block->getArgument(static_cast<unsigned>(i));
+  }
+  importNodes(scope, session.model.graph().node());
+  returnOutputs(function, scope);
+  constants.clear();
+  eraseDead(*block);
+  return session.diagnostics.size() + session.gaps.size() == reported;
+}
+
+} // namespace moe::frontend

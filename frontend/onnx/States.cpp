@@ -1,0 +1,282 @@
+//===- States.cpp -------------------------------------------------------------------------------------------------===//
+//
+// Part of the moec project, under the Apache License v2.0.
+//
+//===----------------------------------------------------------------------------------------------------------------===//
+
+#include "frontend/onnx/States.h"
+#include "frontend/onnx/Program.h"
+#include "llvm/ADT/STLExtras.h"
+
+using namespace mlir;
+
+namespace moe::frontend {
+namespace {
+
+/// Integers above this are tables, not shapes.
+constexpr int64_t kConstantLimit = 4096;
+/// Larger tensors that are stored as lists of numbers stay out of the module; exporters write them as raw data.
+constexpr int64_t kInlineLimit = int64_t(1) << 20;
+
+bool isFloat(const onnx::TensorProto &tensor) {
+  switch (tensor.data_type()) {
+  case onnx::TensorProto::FLOAT:
+  case onnx::TensorProto::DOUBLE:
+  case onnx::TensorProto::FLOAT16:
+  case onnx::TensorProto::BFLOAT16:
+    return true;
+  default:
+    return false;
+  }
+}
+
+template <typename Entries> std::string find(const Entries &entries, llvm::StringRef key) {
+  for (const onnx::StringStringEntryProto &entry : entries)
+    if (entry.key() == key)
+      return entry.value();
+  return {};
+}
+
+const onnx::AttributeProto *attribute(const onnx::NodeProto &node, llvm::StringRef name) {
+  for (const onnx::AttributeProto &attribute : node.attribute())
+    if (attribute.name() == name)
+      return &attribute;
+  return nullptr;
+}
+
+double real(const onnx::NodeProto &node, llvm::StringRef name, double otherwise) {
+  const onnx::AttributeProto *found = attribute(node, name);
+  return found ? static_cast<double>(found->f()) : otherwise;
+}
+
+/// The element of a one-element float tensor.
+std::optional<double> element(const onnx::TensorProto &tensor) {
+  if (tensor.data_type() != onnx::TensorProto::FLOAT)
+    return std::nullopt;
+  if (tensor.float_data_size() == 1)
+    return tensor.float_data(0);
+  float value;
+  if (tensor.raw_data().size() != sizeof(value))
+    return std::nullopt;
+  std::memcpy(&value, tensor.raw_data().data(), sizeof(value));
+  return value;
+}
+
+} // namespace
+
+bool matchesGlob(llvm::StringRef pattern, llvm::StringRef name) {
+  // Greedy matching with one point of return: linear in practice, never exponential.
+  size_t p = 0, n = 0, star = llvm::StringRef::npos, mark = 0;
+  while (n < name.size()) {
+    if (p < pattern.size() && (pattern[p] == '?' || (pattern[p] == name[n] && pattern[p] != '*'))) {
+      ++p;
+      ++n;
+    } else if (p < pattern.size() && pattern[p] == '*') {
+      star = p++;
+      mark = n;
+    } else if (star != llvm::StringRef::npos) {
+      p = star + 1;
+      n = ++mark;
+    } else {
+      return false;
+    }
+  }
+  while (p < pattern.size() && pattern[p] == '*')
+    ++p;
+  return p == pattern.size();
+}
+
+//===----------------------------------------------------------------------------------------------------------------===//
+// Initialization
+//===----------------------------------------------------------------------------------------------------------------===//
+
+Initialization::Initialization(const Model &model) {
+  allZero = true;
+  for (const onnx::TrainingInfoProto &info : model.proto().training_info()) {
+    for (const onnx::NodeProto &node : info.initialization().node())
+      for (const std::string &output : node.output())
+        producers[output] = &node;
+    for (const onnx::StringStringEntryProto &binding : info.initialization_binding()) {
+      bindings[binding.key()] = binding.value();
+      const onnx::TensorProto *tensor = model.initializer(binding.key());
+      allZero = allZero && tensor && model.isZero(*tensor);
+    }
+  }
+}
+
+std::optional<std::vector<int64_t>> Initialization::integers(llvm::StringRef value) const {
+  const onnx::NodeProto *node = producer(value);
+  if (node && node->op_type() == "Reshape" && node->input_size() > 0)
+    node = producer(node->input(0));
+  const onnx::AttributeProto *list = node && node->op_type() == "Constant" ? attribute(*node, "value_ints") : nullptr;
+  if (!list)
+    return std::nullopt;
+  return std::vector<int64_t>(list->ints().begin(), list->ints().end());
+}
+
+Attribute Initialization::initial(llvm::StringRef name, Builder &builder) const {
+  const onnx::NodeProto *node = producer(bindings.lookup(name));
+  std::vector<int64_t> zeroRows;
+  // ScatterND(drawn, rows, zeros) clears rows of a table.
+  if (node && node->op_type() == "ScatterND" && node->input_size() == 3) {
+    std::optional<std::vector<int64_t>> rows = integers(node->input(1));
+    const onnx::NodeProto *zeros = producer(node->input(2));
+    if (!rows || !zeros || zeros->op_type() != "ConstantOfShape")
+      return {};
+    const onnx::AttributeProto *value = attribute(*zeros, "value");
+    if (value && element(value->t()) != 0.0)
+      return {};
+    zeroRows = *rows;
+    node = producer(node->input(0));
+  }
+  if (!node)
+    return {};
+  auto pair = [&](const char *key, double first, double second) {
+    return builder.getNamedAttr(key, builder.getF64ArrayAttr({first, second}));
+  };
+  llvm::SmallVector<NamedAttribute> entries;
+  if (node->op_type() == "RandomNormal") {
+    entries.push_back(pair("normal", real(*node, "mean", 0.0), real(*node, "scale", 1.0)));
+  } else if (node->op_type() == "RandomUniform") {
+    entries.push_back(pair("uniform", real(*node, "low", 0.0), real(*node, "high", 1.0)));
+  } else if (node->op_type() == "ConstantOfShape") {
+    const onnx::AttributeProto *value = attribute(*node, "value");
+    std::optional<double> number = value ? element(value->t()) : 0.0;
+    if (!number || !zeroRows.empty())
+      return {};
+    return builder.getF64FloatAttr(*number);
+  } else {
+    return {};
+  }
+  if (!zeroRows.empty())
+    entries.push_back(builder.getNamedAttr("zero_rows", builder.getI64ArrayAttr(zeroRows)));
+  return builder.getDictionaryAttr(entries);
+}
+
+//===----------------------------------------------------------------------------------------------------------------===//
+// StateTable
+//===----------------------------------------------------------------------------------------------------------------===//
+
+StateTable::StateTable(const Model &model, const ImportOptions &options, ModuleOp module)
+    : model(model), options(options), builder(module.getBodyRegion()), initialization(model) {}
+
+static bool matchesAny(const std::vector<std::string> &patterns, llvm::StringRef name) {
+  return llvm::any_of(patterns, [&](const std::string &pattern) { return matchesGlob(pattern, name); });
+}
+
+bool StateTable::isConstant(const onnx::TensorProto &tensor) const {
+  if (initialization.isBound(tensor.name()) || llvm::is_contained(options.parameters.train, tensor.name()) ||
+      llvm::is_contained(options.parameters.freeze, tensor.name()))
+    return false;
+  int64_t count = elementCount(tensor).value_or(0);
+  return isFloat(tensor) ? count <= 1 : count <= kConstantLimit;
+}
+
+std::optional<ir::StateKind> StateTable::kind(const onnx::TensorProto &tensor) {
+  using ir::StateKind;
+  if (!isFloat(tensor))
+    return StateKind::Frozen;
+  const std::string &name = tensor.name();
+  if (matchesAny(options.parameters.train, name))
+    return StateKind::Parameter;
+  if (matchesAny(options.parameters.freeze, name))
+    return StateKind::Frozen;
+  if (options.parameters.standard != ParameterPolicy::Standard::File)
+    return options.parameters.standard == ParameterPolicy::Standard::Train ? StateKind::Parameter : StateKind::Frozen;
+  if (initialization.isBound(name))
+    return StateKind::Parameter;
+  // The exporter of PyTorch says what a tensor was in the signature of the exported program.
+  constexpr const char *kKind = "pkg.torch.export.graph_signature.InputSpec.kind";
+  std::string torchKind = find(tensor.metadata_props(), kKind);
+  for (const onnx::ValueInfoProto &info : model.graph().value_info())
+    if (torchKind.empty() && info.name() == name)
+      torchKind = find(info.metadata_props(), kKind);
+  if (!torchKind.empty())
+    return llvm::StringRef(torchKind).contains("PARAMETER") ? StateKind::Parameter : StateKind::Frozen;
+  if (!initialization.empty())
+    return StateKind::Frozen;
+  return std::nullopt;
+}
+
+Attribute StateTable::initial(const onnx::TensorProto &tensor, RankedTensorType type) {
+  if (initialization.isBound(tensor.name()) && initialization.draws())
+    if (Attribute drawn = initialization.initial(tensor.name(), builder))
+      return drawn;
+  if (std::optional<Storage> place = model.storage(tensor))
+    return builder.getDictionaryAttr(
+        {builder.getNamedAttr("file", builder.getStringAttr(place->location)),
+         builder.getNamedAttr("offset", builder.getI64IntegerAttr(static_cast<int64_t>(place->offset))),
+         builder.getNamedAttr("bytes", builder.getI64IntegerAttr(static_cast<int64_t>(place->bytes))),
+         builder.getNamedAttr("stored", TypeAttr::get(type.getElementType()))});
+  std::string elements;
+  if (type.getNumElements() > kInlineLimit || !model.readElements(tensor, elements))
+    return {};
+  return builder.getDictionaryAttr({builder.getNamedAttr("data", toAttribute(type, elements))});
+}
+
+ir::StateOp StateTable::get(const onnx::TensorProto &tensor, RankedTensorType type) {
+  ir::StateOp &state = states[tensor.name()];
+  if (state)
+    return state;
+  std::optional<ir::StateKind> stateKind = kind(tensor);
+  if (!stateKind)
+    ambiguous.push_back(&tensor);
+  Location loc = NameLoc::get(builder.getStringAttr(tensor.name()));
+  state = ir::StateOp::create(builder, loc, builder.getStringAttr(tensor.name()), TypeAttr::get(type),
+                              ir::StateKindAttr::get(builder.getContext(), stateKind.value_or(ir::StateKind::Frozen)),
+                              initial(tensor, type), /*of=*/nullptr, /*bucket=*/nullptr, /*offset=*/nullptr,
+                              /*checkpointed=*/stateKind == ir::StateKind::Parameter ? builder.getUnitAttr() : nullptr);
+  return state;
+}
+
+ir::StateOp StateTable::rng() {
+  ir::StateOp &state = states[kRngState];
+  if (!state)
+    state =
+        ir::StateOp::create(builder, NameLoc::get(builder.getStringAttr(kRngState)), builder.getStringAttr(kRngState),
+                            TypeAttr::get(RankedTensorType::get({2}, builder.getI64Type())),
+                            ir::StateKindAttr::get(builder.getContext(), ir::StateKind::Control),
+                            builder.getI64IntegerAttr(0), nullptr, nullptr, nullptr, nullptr);
+  return state;
+}
+
+const Tie *StateTable::tie(llvm::StringRef name) const {
+  for (const Tie &tie : options.ties)
+    if (tie.target == name)
+      return &tie;
+  return nullptr;
+}
+
+void StateTable::report(std::vector<Diagnostic> &diagnostics) const {
+  auto check = [&](const std::vector<std::string> &patterns, const char *key) {
+    for (const std::string &pattern : patterns)
+      if (llvm::none_of(model.graph().initializer(),
+                        [&](const onnx::TensorProto &tensor) { return matchesGlob(pattern, tensor.name()); }))
+        diagnostics.push_back({"no initializer matches '" + pattern + "'", std::string("key parameters.") + key, "",
+                               "`moec inspect` lists the names"});
+  };
+  check(options.parameters.train, "train");
+  check(options.parameters.freeze, "freeze");
+  for (const Tie &tie : options.ties)
+    for (const std::string &name : {tie.source, tie.target})
+      if (!model.initializer(name))
+        diagnostics.push_back(
+            {"the model has no initializer '" + name + "'", "key tie", "", "`moec inspect` lists the names"});
+  if (ambiguous.empty())
+    return;
+  std::string list;
+  for (const onnx::TensorProto *tensor : ambiguous) {
+    std::string shape, users;
+    for (int64_t extent : tensor->dims())
+      shape += (shape.empty() ? "" : ", ") + std::to_string(extent);
+    for (const onnx::NodeProto &node : model.graph().node())
+      if (llvm::is_contained(node.input(), tensor->name()))
+        users += (users.empty() ? "" : ", ") + nodeName(node) + " (" + node.op_type() + ")";
+    list += "\n  " + tensor->name() + " [" + shape + "] used by " + users;
+  }
+  diagnostics.push_back({"it is not known whether these tensors are trained:" + list, model.path(),
+                         "the file does not tell weights from masks and tables",
+                         "say so in the recipe: parameters: {default: train, freeze: [PATTERNS]}"});
+}
+
+} // namespace moe::frontend

@@ -1,0 +1,189 @@
+//===- Elementwise.cpp ---------------------------------------------------------------------------------------===//
+//
+// Part of the moec project, under the Apache License v2.0.
+//
+//===----------------------------------------------------------------------------------------------------------------===//
+
+#include "frontend/onnx/NodeContext.h"
+#include "frontend/onnx/OpTable.h"
+
+using namespace mlir;
+
+namespace moe::frontend {
+namespace {
+
+template <typename Op> void unary(NodeContext &n) {
+  n.output(0, n.make<Op>(n.input(0)));
+}
+
+void identity(NodeContext &n) {
+  n.output(0, n.input(0));
+}
+
+/// All operands broadcast to their common shape.
+llvm::SmallVector<Value> broadcastOperands(NodeContext &n) {
+  llvm::SmallVector<Value> values;
+  for (int i = 0; i < n.node.input_size(); ++i)
+    values.push_back(n.input(i));
+  if (n.failed())
+    return values;
+  Shape shape = n.commonShape(values);
+  for (Value &value : values)
+    value = n.failed() ? Value() : n.broadcastTo(value, shape);
+  return values;
+}
+
+/// Two or (Sum, Min, Max) any number of operands, combined from left to right.
+template <typename Op> void nary(NodeContext &n) {
+  llvm::SmallVector<Value> values = broadcastOperands(n);
+  if (values.empty())
+    n.fail("it has no operands");
+  if (n.failed())
+    return n.output(0, {});
+  Value result = values.front();
+  for (Value value : llvm::drop_begin(values))
+    result = n.make<Op>(result, value);
+  n.output(0, result);
+}
+
+void mean(NodeContext &n) {
+  llvm::SmallVector<Value> values = broadcastOperands(n);
+  if (n.failed() || values.empty())
+    return n.output(0, {});
+  Value sum = values.front();
+  for (Value value : llvm::drop_begin(values))
+    sum = n.make<ir::AddOp>(sum, value);
+  n.output(0, n.make<ir::DivOp>(sum, n.splatLike(sum, static_cast<double>(values.size()))));
+}
+
+void power(NodeContext &n) {
+  llvm::SmallVector<Value> values = broadcastOperands(n);
+  if (n.failed())
+    return n.output(0, {});
+  std::optional<ir::HostTensor> exponent = n.program.evaluate(n.input(1));
+  if (exponent && exponent->size() == 1 && exponent->at(0) == 2.0)
+    return n.output(0, n.make<ir::MulOp>(values[0], values[0]));
+  n.output(0, n.make<ir::PowOp>(values[0], n.cast(values[1], n.element(values[0]))));
+}
+
+template <ir::ComparePredicate predicate> void compare(NodeContext &n) {
+  llvm::SmallVector<Value> values = broadcastOperands(n);
+  n.output(0, n.failed() ? Value() : n.make<ir::CompareOp>(predicate, values[0], values[1]));
+}
+
+void where(NodeContext &n) {
+  llvm::SmallVector<Value> values = broadcastOperands(n);
+  n.output(0, n.failed() ? Value() : n.make<ir::SelectOp>(values[0], values[1], values[2]));
+}
+
+void exclusiveOr(NodeContext &n) {
+  llvm::SmallVector<Value> values = broadcastOperands(n);
+  n.output(0, n.failed() ? Value() : n.make<ir::CompareOp>(ir::ComparePredicate::NE, values[0], values[1]));
+}
+
+void reciprocal(NodeContext &n) {
+  Value x = n.input(0);
+  n.output(0, n.make<ir::DivOp>(n.splatLike(x, 1.0), x));
+}
+
+void castTo(NodeContext &n) {
+  Type to = n.program.elementType(static_cast<int32_t>(n.integer("to", 0)));
+  if (!to)
+    n.fail("the element type " + onnx::TensorProto::DataType_Name(static_cast<int>(n.integer("to", 0))) +
+           " is not supported");
+  Value x = n.input(0);
+  n.output(0, n.failed() ? Value() : n.cast(x, to));
+}
+
+void castLike(NodeContext &n) {
+  Value x = n.input(0), like = n.input(1);
+  n.output(0, n.failed() ? Value() : n.cast(x, n.element(like)));
+}
+
+void gelu(NodeContext &n) {
+  std::string form = n.text("approximate", "none");
+  if (form != "none" && form != "tanh")
+    n.fail("the approximation '" + form + "' is unknown");
+  n.output(0, n.make<ir::GeluOp>(n.input(0), form == "tanh" ? ir::GeluKind::Tanh : ir::GeluKind::Erf));
+}
+
+void silu(NodeContext &n) {
+  Value x = n.input(0);
+  Value slope = n.attribute("alpha") && n.real("alpha", 1.0) != 1.0
+                    ? n.make<ir::MulOp>(x, n.splatLike(x, n.real("alpha", 1.0)))
+                    : x;
+  n.output(0, n.make<ir::MulOp>(x, n.make<ir::SigmoidOp>(slope)));
+}
+
+/// Minimum and maximum are operands (opset 11) and may be absent.
+void clip(NodeContext &n) {
+  Value x = n.input(0);
+  if (n.hasInput(1) && !n.failed())
+    x = n.make<ir::MaxOp>(x, n.broadcastTo(n.input(1), n.shape(x)));
+  if (n.hasInput(2) && !n.failed())
+    x = n.make<ir::MinOp>(x, n.broadcastTo(n.input(2), n.shape(x)));
+  n.output(0, x);
+}
+
+/// Without `training_mode` (a preset's form) the node is active in training and the identity elsewhere; with it, the
+/// exporter has decided.
+void dropout(NodeContext &n) {
+  Value x = n.input(0);
+  double ratio = n.opset < 12 ? n.real("ratio", 0.5) : 0.5;
+  if (n.opset >= 12 && n.hasInput(1))
+    ratio = n.scalar(1).value_or(0.0);
+  if (n.hasInput(2) && n.scalar(2) == 0.0)
+    ratio = 0.0;
+  if (n.wantsOutput(1))
+    n.fail("the mask of a dropout cannot be an output: it is never stored");
+  n.output(0, n.failed() ? Value() : n.dropout(x, ratio));
+}
+
+constexpr OpEntry kOps[] = {
+    {"", "Add", 7, nary<ir::AddOp>},
+    {"", "Sub", 7, nary<ir::SubOp>},
+    {"", "Mul", 7, nary<ir::MulOp>},
+    {"", "Div", 7, nary<ir::DivOp>},
+    {"", "Max", 8, nary<ir::MaxOp>},
+    {"", "Min", 8, nary<ir::MinOp>},
+    {"", "Sum", 8, nary<ir::AddOp>},
+    {"", "Mean", 8, mean},
+    {"", "And", 7, nary<ir::AndOp>},
+    {"", "Or", 7, nary<ir::OrOp>},
+    {"", "Xor", 7, exclusiveOr},
+    {"", "Not", 1, unary<ir::NotOp>},
+    {"", "Pow", 7, power},
+    {"", "Equal", 7, compare<ir::ComparePredicate::EQ>},
+    {"", "Less", 7, compare<ir::ComparePredicate::LT>},
+    {"", "LessOrEqual", 12, compare<ir::ComparePredicate::LE>},
+    {"", "Greater", 7, compare<ir::ComparePredicate::GT>},
+    {"", "GreaterOrEqual", 12, compare<ir::ComparePredicate::GE>},
+    {"", "Where", 9, where},
+    {"", "Neg", 6, unary<ir::NegOp>},
+    {"", "Abs", 6, unary<ir::AbsOp>},
+    {"", "Exp", 6, unary<ir::ExpOp>},
+    {"", "Log", 6, unary<ir::LogOp>},
+    {"", "Sqrt", 6, unary<ir::SqrtOp>},
+    {"", "Reciprocal", 6, reciprocal},
+    {"", "Tanh", 6, unary<ir::TanhOp>},
+    {"", "Erf", 9, unary<ir::ErfOp>},
+    {"", "Sigmoid", 6, unary<ir::SigmoidOp>},
+    {"", "Relu", 6, unary<ir::ReluOp>},
+    {"", "Sin", 7, unary<ir::SinOp>},
+    {"", "Cos", 7, unary<ir::CosOp>},
+    {"", "Gelu", 20, gelu},
+    {"", "Swish", 24, silu},
+    {"", "Clip", 11, clip},
+    {"", "Identity", 1, identity},
+    {"", "Cast", 6, castTo},
+    {"", "CastLike", 15, castLike},
+    {"", "Dropout", 7, dropout},
+};
+
+} // namespace
+
+llvm::ArrayRef<OpEntry> elementwiseOps() {
+  return kOps;
+}
+
+} // namespace moe::frontend

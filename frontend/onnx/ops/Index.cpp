@@ -1,0 +1,83 @@
+//===- Index.cpp ---------------------------------------------------------------------------------------------===//
+//
+// Part of the moec project, under the Apache License v2.0.
+//
+//===----------------------------------------------------------------------------------------------------------------===//
+
+#include "frontend/onnx/NodeContext.h"
+#include "frontend/onnx/OpTable.h"
+
+using namespace mlir;
+
+namespace moe::frontend {
+namespace {
+
+/// ONNX counts negative indices from the end; moe.gather reads zeros for them. An input of the model needs no care: the
+/// runtime checks that tokens are at least 0 and below the number of rows.
+Value wrapNegative(NodeContext &n, Value index, int64_t extent) {
+  if (isa<BlockArgument>(index))
+    return index;
+  if (std::optional<ir::HostTensor> known = n.program.evaluate(index))
+    if (llvm::all_of(known->ints, [](int64_t value) { return value >= 0; }))
+      return index;
+  Value negative = n.make<ir::CompareOp>(ir::ComparePredicate::LT, index, n.splatLike(index, 0.0));
+  Value wrapped = n.make<ir::AddOp>(index, n.splatLike(index, static_cast<double>(extent)));
+  return n.make<ir::SelectOp>(negative, wrapped, index);
+}
+
+/// result[a…, i…, b…] = x[a…, index[i…], b…]: the axis is moved to the front and its place taken by the index's
+/// dimensions.
+void gather(NodeContext &n) {
+  Value x = n.input(0), index = n.input(1);
+  int64_t rank = n.rank(x), axis = n.axis("axis", 0, rank);
+  if (n.failed())
+    return n.output(0, {});
+  Shape extents = n.shape(x);
+  const int64_t indexRank = n.rank(index);
+  // A single known index is a slice: no table is read.
+  if (std::optional<ir::HostTensor> known = n.program.evaluate(index); known && known->size() == 1) {
+    int64_t position = n.normalizeAxis(known->ints[0], extents[axis]);
+    Shape from(extents.size(), 0), to = extents, strides(extents.size(), 1), result = extents;
+    from[axis] = position;
+    to[axis] = position + 1;
+    result.erase(result.begin() + axis);
+    result.insert(result.begin() + axis, indexRank, 1);
+    return n.output(0, n.failed() ? Value() : n.reshape(n.make<ir::SliceOp>(x, from, to, strides), result));
+  }
+  Shape toFront = {axis};
+  for (int64_t i = 0; i < rank; ++i)
+    if (i != axis)
+      toFront.push_back(i);
+  Value rows = n.make<ir::GatherOp>(n.transpose(x, toFront), wrapNegative(n, index, extents[axis]));
+  // Now [i…, a…, b…]; the a… dimensions go back to the front.
+  Shape back;
+  for (int64_t i = 0; i < axis; ++i)
+    back.push_back(indexRank + i);
+  for (int64_t i = 0; i < indexRank; ++i)
+    back.push_back(i);
+  for (int64_t i = indexRank + axis; i < indexRank + rank - 1; ++i)
+    back.push_back(i);
+  n.output(0, n.failed() ? Value() : n.transpose(rows, back));
+}
+
+void cumsum(NodeContext &n) {
+  Value x = n.input(0);
+  std::optional<double> axis = n.scalar(1);
+  if (n.failed() || !axis)
+    return n.output(0, {});
+  int64_t dim = n.normalizeAxis(static_cast<int64_t>(*axis), n.rank(x));
+  n.output(0, n.make<ir::CumsumOp>(x, dim, n.integer("exclusive", 0) != 0, n.integer("reverse", 0) != 0));
+}
+
+constexpr OpEntry kOps[] = {
+    {"", "Gather", 1, gather},
+    {"", "CumSum", 11, cumsum},
+};
+
+} // namespace
+
+llvm::ArrayRef<OpEntry> indexOps() {
+  return kOps;
+}
+
+} // namespace moe::frontend
