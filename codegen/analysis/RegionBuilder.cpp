@@ -362,6 +362,8 @@ LogicalResult Builder::makeSpace() {
   }
   if (shape.size() > 60)
     return op.emitOpError("has a region of more than 60 dimensions");
+  if (llvm::is_contained(shape, 0))
+    return op.emitOpError("has a region without elements");
   Index all, keptIndex, reducedIndex;
   for (size_t d = 0; d < shape.size(); ++d) {
     AffineExpr dim = space().addDim(shape[d]);

@@ -65,8 +65,9 @@ private:
   Value mul(Value x, Value y) { return arith::MulFOp::create(b, loc, x, y); }
   Value div(Value x, Value y) { return arith::DivFOp::create(b, loc, x, y); }
   Value fma(Value x, Value y, Value z) { return math::FmaOp::create(b, loc, x, y, z); }
-  Value max(Value x, Value y) { return arith::MaximumFOp::create(b, loc, x, y); }
-  Value min(Value x, Value y) { return arith::MinimumFOp::create(b, loc, x, y); }
+  // Bounds by comparison keep a NaN in x and are one instruction each.
+  Value atLeast(Value x, Value bound) { return select(less(x, bound), bound, x); }
+  Value atMost(Value x, Value bound) { return select(less(bound, x), bound, x); }
   Value abs(Value x) { return math::AbsFOp::create(b, loc, x); }
   Value copySign(Value magnitude, Value sign) { return math::CopySignOp::create(b, loc, magnitude, sign); }
   Value nearest(Value x) { return math::RoundEvenOp::create(b, loc, x); }
@@ -100,7 +101,7 @@ private:
 
 Value Expander::exp(Value x) {
   // Beyond these bounds the result is 0 or infinite anyway.
-  Value t = min(max(x, num(-105.0, x)), num(90.0, x));
+  Value t = atMost(atLeast(x, num(-105.0, x)), num(90.0, x));
   // Adding 1.5 * 2^23 rounds to an integer, which then is in the low bits.
   Value magic = num(0x1.8p23, x);
   Value shifted = fma(t, num(std::numbers::log2e, x), magic);
@@ -167,7 +168,7 @@ Value Expander::erf(Value x) {
       mul(x, polynomial(mul(x, x), {1.1283791065216064, -0.3761262595653534, 0.1128358542919159, -0.026853810995817184,
                                     0.005188327748328447, -0.0008010192541405559, 7.853857823647559e-05}));
   // log(erfc) on [1, 4]; beyond, erfc is lost in rounding.
-  Value t = min(a, num(4.0, x));
+  Value t = atMost(a, num(4.0, x));
   Value exponent =
       polynomial(t, {0.00018846779130399227, -1.1295802593231201, -0.633216381072998, -0.10842210054397583,
                      0.025210341438651085, -0.0042052860371768475, 0.00044147291919216514, -2.1697638658224605e-05});
@@ -204,7 +205,7 @@ Value Expander::pow(Value x, Value y) {
   Value t = mul(wideY, logarithm);
   // The exponent of a NaN base looks like a number.
   Value undefined = arith::OrIOp::create(b, loc, isNan(t), isNan(x));
-  t = min(max(t, num(-200.0, t)), num(200.0, t));
+  t = atMost(atLeast(t, num(-200.0, t)), num(200.0, t));
   Value magic = num(0x1.8p52, t), shifted = fma(t, num(std::numbers::log2e, t), magic);
   Value r = fma(sub(shifted, magic), num(-std::numbers::ln2, t), t);
   SmallVector<double> taylor{1.0};

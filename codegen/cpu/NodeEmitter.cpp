@@ -456,6 +456,33 @@ Value NodeEmitter::table(const Node &n, Scope &scope) {
   return read(base, n, elements.getNumElements(), scope);
 }
 
+std::pair<Value, Value> NodeEmitter::multiplyWide(Value word, uint32_t factor) {
+  auto vector = dyn_cast<VectorType>(word.getType());
+  if (!vector) {
+    auto product = arith::MulUIExtendedOp::create(
+        b, word, number(word.getType(), static_cast<double>(static_cast<int32_t>(factor))));
+    return {product.getHigh(), product.getLow()};
+  }
+  // Vector units multiply the even words of 64-bit lanes: even and odd words apart, without moving words across lanes.
+  VectorType wide = VectorType::get({strategy.lanes / 2}, b.getI64Type());
+  auto splat = [&](uint64_t value) {
+    return arith::ConstantOp::create(
+        b, DenseElementsAttr::get(wide, Attribute(b.getI64IntegerAttr(static_cast<int64_t>(value)))));
+  };
+  Value both = vector::BitCastOp::create(b, wide, word), multiplier = splat(factor);
+  Value even = arith::MulIOp::create(b, arith::AndIOp::create(b, both, splat(0xFFFFFFFF)), multiplier);
+  Value odd = arith::MulIOp::create(b, arith::ShRUIOp::create(b, both, splat(32)), multiplier);
+  // Words are picked by shuffles: LLVM would fold a shift into the multiplication, which then is a slow one.
+  Value evenWords = vector::BitCastOp::create(b, vector, even), oddWords = vector::BitCastOp::create(b, vector, odd);
+  SmallVector<int64_t> highs, lows;
+  for (unsigned lane = 0; lane < strategy.lanes; lane += 2) {
+    lows.append({lane, strategy.lanes + lane});
+    highs.append({lane + 1, strategy.lanes + lane + 1});
+  }
+  return {vector::ShuffleOp::create(b, evenWords, oddWords, highs),
+          vector::ShuffleOp::create(b, evenWords, oddWords, lows)};
+}
+
 /// Philox4x32-10 as in the description of random_uniform.
 Value NodeEmitter::random(const Node &n, Scope &scope) {
   auto op = cast<RandomUniformOp>(n.op);
@@ -481,14 +508,12 @@ Value NodeEmitter::random(const Node &n, Scope &scope) {
                       widen(updates, i32), word32(0)};
   auto key0 = static_cast<uint32_t>(mixed), key1 = static_cast<uint32_t>(mixed >> 32);
   for (int round = 0; round < 10; ++round, key0 += 0x9E3779B9, key1 += 0xBB67AE85) {
-    auto first = arith::MulUIExtendedOp::create(b, counter[0], word32(0xD2511F53));
-    auto second = arith::MulUIExtendedOp::create(b, counter[2], word32(0xCD9E8D57));
-    Value next0 = arith::XOrIOp::create(b, arith::XOrIOp::create(b, second.getHigh(), counter[1]), word32(key0));
-    Value next2 = arith::XOrIOp::create(b, arith::XOrIOp::create(b, first.getHigh(), counter[3]), word32(key1));
-    counter[0] = next0;
-    counter[1] = second.getLow();
-    counter[2] = next2;
-    counter[3] = first.getLow();
+    auto [high0, low0] = multiplyWide(counter[0], 0xD2511F53);
+    auto [high1, low1] = multiplyWide(counter[2], 0xCD9E8D57);
+    counter[0] = arith::XOrIOp::create(b, arith::XOrIOp::create(b, high1, counter[1]), word32(key0));
+    counter[2] = arith::XOrIOp::create(b, arith::XOrIOp::create(b, high0, counter[3]), word32(key1));
+    counter[1] = low1;
+    counter[3] = low0;
   }
   Value top = arith::ShRUIOp::create(b, counter[0], number(word, 8));
   Value exact = arith::SIToFPOp::create(b, like(top, b.getF32Type()), top);

@@ -87,6 +87,8 @@ private:
   mlir::Value read(mlir::Value base, const Node &node, int64_t elements, Scope &scope);
   mlir::Value map(const Node &node, Scope &scope);
   mlir::Value random(const Node &node, Scope &scope);
+  /// High and low words of 32 x 32 bit products with a constant.
+  std::pair<mlir::Value, mlir::Value> multiplyWide(mlir::Value word, uint32_t factor);
   mlir::Value bound(const Node &node, Scope &scope);
   mlir::Value fromMemory(mlir::Value value, mlir::Type element);
   mlir::Value toMemory(mlir::Value value, mlir::Type element);

@@ -1,0 +1,211 @@
+//===- StateTable.cpp - States, inputs and metrics of a plan ----------------------------------------------------===//
+//
+// Part of the moec project, under the Apache License v2.0.
+//
+//===----------------------------------------------------------------------------------------------------------------===//
+
+#include "codegen/plan/StateTable.h"
+
+#include "codegen/plan/StepEmitter.h"
+#include "codegen/plan/Work.h"
+#include "passes/StateAliases.h"
+#include "llvm/ADT/StringSet.h"
+
+using namespace mlir;
+using namespace moe::ir;
+
+namespace moe::codegen {
+
+namespace {
+
+/// Names of the entries of `moe_metrics`, as fairseq logs them (the order of `moe.route`).
+constexpr StringLiteral kMoeMetrics[] = {"entropy_gating",        "overflow_expert1",      "overflow_expert2",
+                                         "expert1_balance_top",   "expert1_balance_bottom", "unused_expert1_count",
+                                         "expert2_balance_top",   "expert2_balance_bottom", "unused_expert2_count"};
+constexpr StringLiteral kMetricPrefix = "metric.";
+
+double numberAt(ArrayAttr array, unsigned index) {
+  if (auto value = dyn_cast<FloatAttr>(array[index]))
+    return value.getValueAsDouble();
+  return 0;
+}
+
+LogicalResult fillInitial(StateOp state, plan::Initial &initial) {
+  Attribute attr = state.getInitialAttr();
+  if (!attr) {
+    initial.mutable_constant()->set_value(0);
+    return success();
+  }
+  if (auto number = dyn_cast<FloatAttr>(attr)) {
+    initial.mutable_constant()->set_value(number.getValueAsDouble());
+    return success();
+  }
+  if (auto number = dyn_cast<IntegerAttr>(attr)) {
+    initial.mutable_constant()->set_value(static_cast<double>(number.getInt()));
+    return success();
+  }
+  auto dict = dyn_cast<DictionaryAttr>(attr);
+  if (!dict)
+    return state.emitOpError() << "has an initial value that plans cannot hold: " << attr;
+  if (auto rows = dict.getAs<ArrayAttr>("zero_rows"))
+    for (Attribute row : rows)
+      initial.add_zero_rows(cast<IntegerAttr>(row).getInt());
+  if (auto normal = dict.getAs<ArrayAttr>("normal")) {
+    initial.mutable_normal()->set_mean(numberAt(normal, 0));
+    initial.mutable_normal()->set_stddev(numberAt(normal, 1));
+  } else if (auto uniform = dict.getAs<ArrayAttr>("uniform")) {
+    initial.mutable_uniform()->set_low(numberAt(uniform, 0));
+    initial.mutable_uniform()->set_high(numberAt(uniform, 1));
+  } else if (auto location = dict.getAs<StringAttr>("file")) {
+    plan::Initial::File *file = initial.mutable_file();
+    file->set_location(location.str());
+    file->set_offset(static_cast<uint64_t>(dict.getAs<IntegerAttr>("offset").getInt()));
+    file->set_bytes(static_cast<uint64_t>(dict.getAs<IntegerAttr>("bytes").getInt()));
+    file->set_stored(toPlanType(dict.getAs<TypeAttr>("stored").getValue()));
+  } else if (auto data = dict.getAs<DenseElementsAttr>("data")) {
+    std::string bytes;
+    if (data.isSplat())
+      for (int64_t i = 0; i < data.getNumElements(); ++i)
+        bytes.append(data.getRawData().data(), data.getRawData().size());
+    else
+      bytes.assign(data.getRawData().data(), data.getRawData().size());
+    initial.mutable_data()->set_data(std::move(bytes));
+  } else if (auto constant = dict.getAs<FloatAttr>("constant")) {
+    initial.mutable_constant()->set_value(constant.getValueAsDouble());
+  } else {
+    return state.emitOpError() << "has an initial value that plans cannot hold: " << attr;
+  }
+  return success();
+}
+
+class TableFiller {
+public:
+  TableFiller(ModuleOp module, const BufferTable &table, plan::Plan &plan)
+      : module(module), plan(plan), aliases(module) {
+    for (auto [i, buffer] : llvm::enumerate(table.buffers))
+      if (buffer.arena != ArenaClass::Step)
+        buffers[buffer.name] = static_cast<int64_t>(i);
+    for (StateOp state : module.getOps<StateOp>())
+      if (state.getBucket())
+        storages.insert(state.getBucketAttr().getValue());
+  }
+
+  LogicalResult fill(const TrainingAttributes &training) {
+    for (StateOp state : module.getOps<StateOp>()) {
+      if (storages.contains(state.getSymName()))
+        continue;
+      if (state.getKind() == StateKind::Metric)
+        addMetric(state);
+      else if (failed(addState(state)))
+        return failure();
+    }
+    fillInputs();
+    fillTraining(training);
+    return success();
+  }
+
+private:
+  Slot slotOf(StateOp state) {
+    StateAliases::Place place = aliases.place(FlatSymbolRefAttr::get(state.getSymNameAttr()));
+    return {buffers.lookup(place.storage.getValue()), place.offset * elementBytes(state.getTensorType().getElementType())};
+  }
+
+  LogicalResult addState(StateOp state) {
+    plan::StateTensor *out = plan.add_state();
+    out->set_name(state.getSymName().str());
+    constexpr plan::StateTensor::Kind kinds[] = {plan::StateTensor::PARAMETER, plan::StateTensor::FROZEN,
+                                                 plan::StateTensor::GRADIENT, plan::StateTensor::MOMENT,
+                                                 plan::StateTensor::CONTROL};
+    out->set_kind(kinds[static_cast<int>(state.getKind())]);
+    RankedTensorType type = state.getTensorType();
+    out->set_dtype(toPlanType(type.getElementType()));
+    for (int64_t extent : type.getShape())
+      out->add_shape(extent);
+    setSlice(out->mutable_slice(), slotOf(state), tensorBytes(type));
+    if (state.getOf()) {
+      out->set_of(state.getOf()->str());
+      if (state.getKind() == StateKind::Moment)
+        out->set_slot(state.getSymName().drop_front(state.getOf()->size() + 1).str());
+    }
+    out->set_checkpointed(state.getCheckpointed());
+    return fillInitial(state, *out->mutable_initial());
+  }
+
+  void addMetric(StateOp state) {
+    StringRef name = state.getSymName();
+    name.consume_front(kMetricPrefix);
+    bool isEval = name.starts_with("eval_");
+    RankedTensorType type = state.getTensorType();
+    Slot slot = slotOf(state);
+    for (int64_t i = 0; i < type.getNumElements(); ++i) {
+      plan::Metric *out = plan.add_metrics();
+      std::string full = name.str();
+      if (type.getRank() != 0)
+        full = (isEval ? "eval_" : "") + kMoeMetrics[i].str();
+      out->set_name(full);
+      out->set_program(isEval ? "eval" : "update");
+      out->set_dtype(toPlanType(type.getElementType()));
+      unsigned width = elementBytes(type.getElementType());
+      setSlice(out->mutable_slice(), {slot.buffer, slot.offset + i * width}, width);
+    }
+  }
+
+  void fillInputs() {
+    auto data = module->getAttrOfType<DictionaryAttr>("moe.data");
+    auto info = data ? data.getAs<DictionaryAttr>("inputs") : DictionaryAttr();
+    llvm::StringSet<> seen;
+    for (auto function : module.getOps<func::FuncOp>())
+      for (BlockArgument argument : function.getArguments()) {
+        auto name = function.getArgAttrOfType<StringAttr>(argument.getArgNumber(), kNameAttr);
+        if (!seen.insert(name.getValue()).second)
+          continue;
+        plan::Input *out = plan.add_inputs();
+        RankedTensorType type = typeOf(argument);
+        out->set_name(name.str());
+        out->set_dtype(toPlanType(type.getElementType()));
+        for (int64_t extent : type.getShape())
+          out->add_shape(extent);
+        int64_t buffer = buffers.lookup(name.getValue());
+        setSlice(out->mutable_staging(), {buffer, 0}, plan.buffers(static_cast<int>(buffer)).bytes());
+        auto entry = info ? info.getAs<DictionaryAttr>(name.getValue()) : DictionaryAttr();
+        if (auto vocabulary = entry ? entry.getAs<IntegerAttr>("vocabulary") : IntegerAttr())
+          out->set_vocabulary(vocabulary.getInt());
+        if (auto labels = entry ? entry.getAs<BoolAttr>("labels") : BoolAttr())
+          out->set_is_labels(labels.getValue());
+      }
+  }
+
+  void fillTraining(const TrainingAttributes &training) {
+    plan::Training *out = plan.mutable_training();
+    out->set_accumulate(training.accumulate);
+    out->set_seed(static_cast<uint64_t>(training.seed));
+    out->set_optimizer(training.optimizer.name);
+    for (const plan::Input &input : plan.inputs())
+      if (input.vocabulary() > 0 && input.shape_size() == 2 && !input.is_labels()) {
+        out->set_micro_batch(input.shape(0));
+        out->set_sequence_length(input.shape(1));
+        out->set_vocabulary(input.vocabulary());
+      }
+    auto data = module->getAttrOfType<DictionaryAttr>("moe.data");
+    out->set_pad_id(-1);
+    if (auto pad = data ? data.getAs<IntegerAttr>("pad_id") : IntegerAttr())
+      out->set_pad_id(pad.getInt());
+    if (auto tokenizer = data ? data.getAs<StringAttr>("tokenizer") : StringAttr())
+      out->set_tokenizer(tokenizer.str());
+  }
+
+  ModuleOp module;
+  plan::Plan &plan;
+  StateAliases aliases;
+  llvm::StringMap<int64_t> buffers;
+  llvm::StringSet<> storages;
+};
+
+} // namespace
+
+LogicalResult fillStateTables(ModuleOp module, const BufferTable &table, const TrainingAttributes &training,
+                              plan::Plan &plan) {
+  return TableFiller(module, table, plan).fill(training);
+}
+
+} // namespace moe::codegen

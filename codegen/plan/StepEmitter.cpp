@@ -1,0 +1,219 @@
+//===- StepEmitter.cpp - Operations with slots become plan steps ------------------------------------------------===//
+//
+// Part of the moec project, under the Apache License v2.0.
+//
+//===----------------------------------------------------------------------------------------------------------------===//
+
+#include "codegen/plan/StepEmitter.h"
+
+#include "codegen/cpu/FusedPlan.h"
+#include "codegen/plan/Work.h"
+#include "passes/StateAliases.h"
+#include "passes/TrainingAttributes.h"
+
+using namespace mlir;
+using namespace moe::ir;
+
+namespace moe::codegen {
+
+std::string locationName(Location loc) {
+  if (auto name = dyn_cast<NameLoc>(loc))
+    return name.getName().str();
+  if (auto fused = dyn_cast<FusedLoc>(loc))
+    for (Location inner : fused.getLocations())
+      if (std::string name = locationName(inner); !name.empty())
+        return name;
+  return "";
+}
+
+void setSlice(plan::Slice *slice, Slot slot, uint64_t bytes) {
+  slice->set_buffer(static_cast<uint32_t>(slot.buffer));
+  slice->set_offset(static_cast<uint64_t>(slot.offset));
+  slice->set_bytes(bytes);
+}
+
+namespace {
+
+plan::Operand *addOperand(plan::Step &step, RankedTensorType type, Slot slot, plan::Operand::Access access) {
+  plan::Operand *operand = step.add_operands();
+  setSlice(operand->mutable_slice(), slot, tensorBytes(type));
+  operand->set_access(access);
+  operand->set_dtype(toPlanType(type.getElementType()));
+  for (int64_t extent : type.getShape())
+    operand->add_shape(extent);
+  return operand;
+}
+
+void addScratch(plan::Step &step, Operation *op, uint64_t bytes, plan::Operand::Access access) {
+  plan::Operand *operand = step.add_operands();
+  setSlice(operand->mutable_slice(), {op->getAttrOfType<IntegerAttr>(kScratchAttr).getInt(), 0}, bytes);
+  operand->set_access(access);
+}
+
+} // namespace
+
+LogicalResult StepEmitter::emit(func::FuncOp function, plan::Program &program) {
+  FailureOr<llvm::DenseMap<Value, Slot>> found = readSlots(function);
+  if (failed(found))
+    return failure();
+  slots = std::move(*found);
+  program.set_name(function.getSymName().str());
+  if (failed(emitStagedInputs(function, program)))
+    return failure();
+  for (Operation &op : function.getBody().front().without_terminator())
+    if (failed(emitOp(&op, program)))
+      return failure();
+  Operation *terminator = function.getBody().front().getTerminator();
+  for (auto [i, value] : llvm::enumerate(terminator->getOperands())) {
+    plan::Output *output = program.add_outputs();
+    auto name = function.getResultAttrOfType<StringAttr>(i, kNameAttr);
+    output->set_name(name ? name.str() : std::to_string(i));
+    output->set_dtype(toPlanType(typeOf(value).getElementType()));
+    for (int64_t extent : typeOf(value).getShape())
+      output->add_shape(extent);
+    setSlice(output->mutable_slice(), slots[value], tensorBytes(typeOf(value)));
+  }
+  return success();
+}
+
+LogicalResult StepEmitter::emitStagedInputs(func::FuncOp function, plan::Program &program) {
+  std::optional<Slot> progress;
+  for (BlockArgument argument : function.getArguments()) {
+    Slot slot = slots[argument];
+    if (table.buffers[slot.buffer].arena != ArenaClass::Step)
+      continue;
+    if (!progress) {
+      auto state = module.lookupSymbol<StateOp>(kProgressState);
+      if (!state)
+        return function.emitError() << "reads one of several micro-batches, but there is no state " << kProgressState;
+      for (auto [i, buffer] : llvm::enumerate(table.buffers))
+        if (buffer.name == kProgressState && buffer.arena == ArenaClass::State)
+          progress = Slot{static_cast<int64_t>(i), 0};
+    }
+    auto type = cast<RankedTensorType>(argument.getType());
+    auto name = function.getArgAttrOfType<StringAttr>(argument.getArgNumber(), kNameAttr);
+    plan::Step *step = program.add_steps();
+    step->set_name(name.str());
+    for (auto [i, buffer] : llvm::enumerate(table.buffers))
+      if (buffer.arena == ArenaClass::Staging && buffer.name == name.getValue()) {
+        plan::Operand *source = step->add_operands();
+        setSlice(source->mutable_slice(), {static_cast<int64_t>(i), 0}, buffer.bytes);
+        source->set_access(plan::Operand::READ);
+        source->set_dtype(toPlanType(type.getElementType()));
+      }
+    addOperand(*step, type, slot, plan::Operand::WRITE);
+    // The second number of the progress is the index of the micro-batch.
+    plan::Operand *index = step->add_operands();
+    setSlice(index->mutable_slice(), {progress->buffer, sizeof(int64_t)}, sizeof(int64_t));
+    index->set_access(plan::Operand::READ);
+    index->set_dtype(plan::I64);
+    step->mutable_copy()->set_index(true);
+  }
+  return success();
+}
+
+LogicalResult StepEmitter::emitOp(Operation *op, plan::Program &program) {
+  switch (cast<MoeOpInterface>(op).getBufferUse().kind) {
+  case BufferUse::Kind::View:
+  case BufferUse::Kind::Read:
+    return success();
+  case BufferUse::Kind::Write:
+    if (op->hasAttr(kCopyAttr)) {
+      auto write = cast<WriteOp>(op);
+      StateAliases aliases(module);
+      StateAliases::Place place = aliases.place(write.getStateAttr());
+      unsigned width = elementBytes(place.state.getTensorType().getElementType());
+      for (auto [i, buffer] : llvm::enumerate(table.buffers))
+        if (buffer.name == place.storage.getValue() && buffer.arena != ArenaClass::Step)
+          emitCopy(op, typeOf(write.getValue()), slots[write.getValue()],
+                   {static_cast<int64_t>(i), place.offset * width}, program);
+    }
+    return success();
+  case BufferUse::Kind::Compute:
+    break;
+  }
+  if (auto fused = dyn_cast<FusedOp>(op))
+    return emitFused(fused, program);
+  return emitLibrary(op, program);
+}
+
+void StepEmitter::emitCopy(Operation *op, RankedTensorType type, Slot from, Slot to, plan::Program &program) {
+  plan::Step *step = program.add_steps();
+  step->set_name(locationName(op->getLoc()));
+  step->mutable_copy();
+  addOperand(*step, type, from, plan::Operand::READ);
+  addOperand(*step, type, to, plan::Operand::WRITE);
+}
+
+LogicalResult StepEmitter::emitFused(FusedOp op, plan::Program &program) {
+  FailureOr<llvm::SmallVector<unsigned, 2>> kernels = compiler.add(op);
+  FailureOr<FusedPlan> plan = planFused(op, compiler.getTarget().vectorBits);
+  if (failed(kernels) || failed(plan))
+    return failure();
+  for (auto [number, call] : llvm::enumerate(plan->calls)) {
+    plan::Step *step = program.add_steps();
+    step->set_name(locationName(op.getLoc()));
+    step->set_flops(number == 0 ? plan->cost.flops : 0);
+    plan::KernelCall *kernel = step->mutable_kernel();
+    kernel->set_kernel((*kernels)[number]);
+    kernel->set_extent(call.extent);
+    kernel->set_grain(call.grain);
+    for (const PlannedOperand &planned : call.operands) {
+      if (planned.kind == PlannedOperand::Kind::Scratch) {
+        kernel->add_pointers(step->operands_size());
+        plan::Operand::Access access = plan->calls.size() == 1 ? plan::Operand::SCRATCH
+                                       : number == 0           ? plan::Operand::WRITE
+                                                               : plan::Operand::READ;
+        addScratch(*step, op, plan->scratchBytes, access);
+        continue;
+      }
+      bool isInput = planned.kind == PlannedOperand::Kind::Input;
+      Value value = isInput ? op.getInputs()[planned.index] : op.getOutputs()[planned.index];
+      Slot slot = slots[value];
+      // An output that lies in an input's memory is the same operand, read and written.
+      int same = -1;
+      for (int i = 0; i < step->operands_size(); ++i) {
+        const plan::Slice &slice = step->operands(i).slice();
+        if (slice.buffer() == slot.buffer && slice.offset() == static_cast<uint64_t>(slot.offset) &&
+            slice.bytes() == tensorBytes(typeOf(value)))
+          same = i;
+      }
+      plan::Operand::Access access = isInput ? plan::Operand::READ : plan::Operand::WRITE;
+      if (same >= 0) {
+        kernel->add_pointers(same);
+        if (step->operands(same).access() != access)
+          step->mutable_operands(same)->set_access(plan::Operand::READ_WRITE);
+        continue;
+      }
+      kernel->add_pointers(step->operands_size());
+      addOperand(*step, typeOf(value), slot, access);
+    }
+  }
+  return success();
+}
+
+LogicalResult StepEmitter::emitLibrary(Operation *op, plan::Program &program) {
+  BufferUse use = cast<MoeOpInterface>(op).getBufferUse();
+  if (use.mustBeInPlace && op->hasAttr(kCopyAttr))
+    for (auto [result, operand] : use.inPlace)
+      emitCopy(op, typeOf(op->getResult(result)), slots[op->getOperand(operand)], slots[op->getResult(result)], program);
+  plan::Step *step = program.add_steps();
+  step->set_name(locationName(op->getLoc()));
+  if (failed(fillLibraryWork(op, threads, *step)))
+    return failure();
+  auto updated = [&](bool result, unsigned index) {
+    return use.mustBeInPlace &&
+           llvm::any_of(use.inPlace, [&](auto pair) { return (result ? pair.first : pair.second) == index; });
+  };
+  for (auto [i, operand] : llvm::enumerate(op->getOperands()))
+    if (!updated(false, i))
+      addOperand(*step, typeOf(operand), slots[operand], plan::Operand::READ);
+  for (auto [i, result] : llvm::enumerate(op->getResults()))
+    addOperand(*step, typeOf(result), slots[result],
+               updated(true, i) ? plan::Operand::READ_WRITE : plan::Operand::WRITE);
+  if (uint64_t bytes = scratchBytes(*step))
+    addScratch(*step, op, bytes, plan::Operand::SCRATCH);
+  return success();
+}
+
+} // namespace moe::codegen

@@ -1,0 +1,125 @@
+//===- Pipeline.cpp - The phases in order -----------------------------------------------------------------------===//
+//
+// Part of the moec project, under the Apache License v2.0.
+//
+//===----------------------------------------------------------------------------------------------------------------===//
+
+#include "passes/Pipeline.h"
+
+#include "ir/Dialect.h"
+#include "passes/Passes.h"
+#include "mlir/Dialect/Func/IR/FuncOps.h"
+#include "mlir/Pass/PassManager.h"
+
+using namespace mlir;
+
+namespace moe::ir {
+
+namespace {
+
+constexpr StringLiteral kNames[] = {"import", "recompose", "precision", "shard",     "differentiate", "update", "recompute",
+                                    "fuse",   "select",    "bufferize", "schedule", "place",         "codegen"};
+
+/// The passes of one phase. Read from top to bottom this is the compiler.
+void addPhase(PassManager &pm, Phase phase, const PipelineOptions &options) {
+  switch (phase) {
+  // The frontend has made the module: logical tensors, one function per program, weights referenced by name.
+  case Phase::Import:
+    break;
+  // Coarse operations are found, data movement is folded into the operations that read it.
+  case Phase::Recompose:
+    pm.addPass(createRecompose());
+    pm.addPass(createSimplify());
+    break;
+  // The compute type becomes casts around the operations that gain from it.
+  case Phase::Precision: {
+    AssignPrecisionOptions precision;
+    precision.compute = options.compute;
+    pm.addPass(createAssignPrecision(precision));
+    break;
+  }
+  // From here on every tensor type says how it lies on the mesh.
+  case Phase::Shard:
+    pm.addPass(createShard());
+    break;
+  // Forward and backward in one block; equal pieces of both are computed once.
+  case Phase::Differentiate:
+    pm.addPass(createDifferentiate());
+    pm.addPass(createSimplify());
+    break;
+  // Norm, clipping, optimizer, metrics: all that happens between two micro-steps, on the device.
+  case Phase::Update:
+    pm.addPass(createInsertUpdate());
+    pm.addPass(createInsertEvaluation());
+    pm.addPass(createSimplify());
+    break;
+  // Chosen values are computed again in the backward instead of kept.
+  case Phase::Recompute: {
+    RecomputeOptions recompute;
+    recompute.policy = options.recompute;
+    pm.addPass(createRecompute(recompute));
+    break;
+  }
+  // What no library computes is written in fine operations and grouped into kernels.
+  case Phase::Fuse:
+    pm.addPass(createDecomposeCoarse());
+    pm.addPass(createSimplify());
+    pm.addPass(createFuse());
+    break;
+  // Per operation: kernel or library, tiles, scratch.
+  case Phase::Select: {
+    SelectOptions select;
+    select.target = options.target;
+    select.threads = options.threads;
+    pm.addPass(createSelect(select));
+    break;
+  }
+  case Phase::Bufferize:
+    pm.addPass(createBufferize());
+    break;
+  case Phase::Schedule:
+    pm.addPass(createSchedule());
+    break;
+  case Phase::Place:
+    pm.addPass(createPlace());
+    break;
+  case Phase::Codegen:
+    break;
+  }
+  VerifyPhaseOptions verify;
+  verify.phase = kNames[static_cast<int>(phase)].str();
+  pm.addPass(createVerifyPhase(verify));
+}
+
+} // namespace
+
+StringRef phaseName(Phase phase) { return kNames[static_cast<int>(phase)]; }
+
+std::optional<Phase> parsePhase(StringRef name) {
+  for (auto [i, known] : llvm::enumerate(kNames))
+    if (known == name)
+      return static_cast<Phase>(i);
+  return std::nullopt;
+}
+
+std::string phaseList() {
+  std::string list;
+  for (StringRef name : kNames)
+    list += (list.empty() ? "" : ", ") + name.str();
+  return list;
+}
+
+LogicalResult runPhases(ModuleOp module, const PipelineOptions &options) {
+  for (int i = 0; i <= static_cast<int>(std::min(options.last, Phase::Place)); ++i) {
+    auto phase = static_cast<Phase>(i);
+    PassManager pm(module.getContext());
+    addPhase(pm, phase, options);
+    if (failed(pm.run(module)))
+      return failure();
+    if (options.observe)
+      options.observe(phase, module);
+  }
+  return success();
+}
+
+} // namespace moe::ir

@@ -1,0 +1,57 @@
+//===- Pipeline.h - The phases in order -------------------------------------------------------------------------===//
+//
+// Part of the moec project, under the Apache License v2.0.
+//
+//===----------------------------------------------------------------------------------------------------------------===//
+
+#ifndef MOEC_PASSES_PIPELINE_H
+#define MOEC_PASSES_PIPELINE_H
+
+#include "mlir/IR/BuiltinOps.h"
+
+#include <functional>
+#include <optional>
+#include <string>
+
+namespace moe::ir {
+
+/// Names of the phases (design §3); the module after a phase is what `--emit=PHASE` prints.
+enum class Phase {
+  Import,
+  Recompose,
+  Precision,
+  Shard,
+  Differentiate,
+  Update,
+  Recompute,
+  Fuse,
+  Select,
+  Bufferize,
+  Schedule,
+  Place,
+  Codegen
+};
+
+llvm::StringRef phaseName(Phase phase);
+std::optional<Phase> parsePhase(llvm::StringRef name);
+/// "import, recompose, …"
+std::string phaseList();
+
+struct PipelineOptions {
+  std::string compute = "f32";
+  std::string recompute = "none";
+  std::string target = "native";
+  int64_t threads = 0;
+  /// The last phase to run.
+  Phase last = Phase::Place;
+  /// Called after each phase, the import included.
+  std::function<void(Phase, mlir::ModuleOp)> observe;
+};
+
+/// Takes an imported module through the phases up to `options.last` (`codegen` is the caller's). A verifier runs at every
+/// boundary. Fails with diagnostics.
+llvm::LogicalResult runPhases(mlir::ModuleOp module, const PipelineOptions &options);
+
+} // namespace moe::ir
+
+#endif // MOEC_PASSES_PIPELINE_H
