@@ -199,9 +199,13 @@ std::optional<ir::StateKind> StateTable::kind(const onnx::TensorProto &tensor) {
 }
 
 Attribute StateTable::initial(const onnx::TensorProto &tensor, RankedTensorType type) {
-  if (initialization.isBound(tensor.name()) && initialization.draws())
-    if (Attribute drawn = initialization.initial(tensor.name(), builder))
-      return drawn;
+  if (initialization.isBound(tensor.name()) && initialization.draws()) {
+    Attribute drawn = initialization.initial(tensor.name(), builder);
+    // Its zeros in the file are a placeholder, never a value to train from.
+    if (!drawn)
+      undrawable.push_back(&tensor);
+    return drawn;
+  }
   if (std::optional<Storage> place = model.storage(tensor))
     return builder.getDictionaryAttr(
         {builder.getNamedAttr("file", builder.getStringAttr(place->location)),
@@ -262,6 +266,11 @@ void StateTable::report(std::vector<Diagnostic> &diagnostics) const {
       if (!model.initializer(name))
         diagnostics.push_back(
             {"the model has no initializer '" + name + "'", "key tie", "", "`moec inspect` lists the names"});
+  for (const onnx::TensorProto *tensor : undrawable)
+    diagnostics.push_back({"cannot tell how '" + tensor->name() + "' is initialised", model.path(),
+                           "its TrainingInfoProto is none of RandomNormal, RandomUniform and ConstantOfShape, "
+                           "possibly with rows cleared by ScatterND",
+                           "store initial values in the file instead"});
   if (ambiguous.empty())
     return;
   std::string list;

@@ -48,8 +48,8 @@ public:
   ir::StateOp rng();
   /// The tensor that `name` is tied to, and whether it is its transpose.
   const Tie *tie(llvm::StringRef name) const;
-  /// Reports float tensors of which nothing says whether they are trained, patterns that match nothing, ties between
-  /// tensors that do not exist.
+  /// Reports float tensors of which nothing says whether they are trained or how they are drawn, patterns that match
+  /// nothing, ties between tensors that do not exist.
   void report(std::vector<Diagnostic> &diagnostics) const;
 
 private:
@@ -61,7 +61,7 @@ private:
   mlir::OpBuilder builder;
   Initialization initialization;
   llvm::StringMap<ir::StateOp> states;
-  std::vector<const onnx::TensorProto *> ambiguous;
+  std::vector<const onnx::TensorProto *> ambiguous, undrawable;
 };
 
 /// Shell-style pattern: `*` stands for any characters, `?` for one.

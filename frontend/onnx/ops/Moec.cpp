@@ -1,9 +1,9 @@
-//===- Moec.cpp ----------------------------------------------------------------------------------------------===//
+//===- Moec.cpp ---------------------------------------------------------------------------------------------------===//
 //
 // Part of the moec project, under the Apache License v2.0.
 //
 //===----------------------------------------------------------------------------------------------------------------===//
-
+//
 // The model-local functions of domain ai.moec stay coarse (frontend/models/Functions.h says what their operands mean).
 // Their bodies, which other runtimes execute, are not looked at.
 //

@@ -247,6 +247,21 @@ TEST(State, TiedWeightsAreOneState) {
   expectMessage(m, "cannot tie 'b' to 'a'");
 }
 
+TEST(State, DrawsThatAreNotUnderstoodAreAnError) {
+  TestModel m;
+  m.input("x", {2});
+  m.weight("w", {2}, {0, 0});
+  m.nodes.add("Mul", {"x", "w"}, "y");
+  m.output("y");
+  onnx::TrainingInfoProto &info = *m.proto.add_training_info();
+  NodeBuilder(*info.mutable_initialization()->mutable_node()).add("Bernoulli", {}, "w.initial");
+  onnx::StringStringEntryProto &binding = *info.add_initialization_binding();
+  binding.set_key("w");
+  binding.set_value("w.initial");
+  EXPECT_FALSE(m.import());
+  expectMessage(m, "cannot tell how 'w' is initialised");
+}
+
 TEST(State, RawDataIsReferencedWhereItLies) {
   TestModel m;
   addWeights(m);
