@@ -135,6 +135,52 @@ TEST(Operators, MatMulOfTransposedBatches) {
   expectNear(m.run({q, k})["y"], want);
 }
 
+TEST(Operators, MatMulKeepsTheOrderOfTransposedRows) {
+  TestModel m;
+  m.input("x", {2, 3, 4});
+  m.input("w", {4, 2});
+  m.nodes.add("Transpose", {"x"}, "swapped", {{"perm", std::vector<int64_t>{1, 0, 2}}});
+  m.nodes.add("MatMul", {"swapped", "w"}, "y");
+  m.output("y");
+  ASSERT_TRUE(m.import()) << m.messages();
+  std::vector<double> x = ramp(24), w = ramp(8), want;
+  for (int i = 0; i < 3; ++i)
+    for (int b = 0; b < 2; ++b)
+      for (int n = 0; n < 2; ++n) {
+        double sum = 0;
+        for (int k = 0; k < 4; ++k)
+          sum += x[(b * 3 + i) * 4 + k] * w[k * 2 + n];
+        want.push_back(sum);
+      }
+  expectNear(m.run({x, w})["y"], want);
+}
+
+TEST(Operators, ExactDoublesOfRoundedAttributes) {
+  TestModel m;
+  m.input("x", {2});
+  m.input("scale", {2});
+  m.nodes.add("LayerNormalization", {"x", "scale"}, "normed", {{"epsilon", 0.3f}});
+  m.nodes.add("LayerNormalization", {"x", "scale"}, "decimal", {{"epsilon", 0.3f}});
+  m.nodes.scalar(0.7f, "factor");
+  m.nodes.add("Mul", {"normed", "factor"}, "y");
+  m.output("y");
+  m.output("decimal");
+  const double epsilon = 0.30000000001, factor = 0.70000000001;
+  auto annotate = [&](int node, const char *key, const char *value) {
+    onnx::StringStringEntryProto &entry = *m.graph.mutable_node(node)->add_metadata_props();
+    entry.set_key(std::string("ai.moec.f64.") + key);
+    entry.set_value(value);
+  };
+  annotate(0, "epsilon", "0.30000000001");
+  annotate(2, "value_float", "0.70000000001");
+  ASSERT_TRUE(m.import()) << m.messages();
+  frontend::useExactConstants(*m.module);
+  auto results = m.run({{1, 3}, {1, 1}});
+  double y = factor / std::sqrt(1 + epsilon), decimal = 1 / std::sqrt(1 + 0.3);
+  expectNear(results["y"], {-y, y});
+  expectNear(results["decimal"], {-decimal, decimal});
+}
+
 TEST(Operators, MatMulRepeatsBatches) {
   TestModel m;
   m.input("a", {3, 2});
