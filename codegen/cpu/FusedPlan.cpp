@@ -74,6 +74,7 @@ private:
   void planColumns();
   bool columnsSuit() const;
   void flattenIfNarrow();
+  int transposedDim() const;
   void addCall(int64_t extent, ArrayRef<NodeId> roots, bool outputs, bool scratch);
   void findInPlace();
   int64_t grainFor(int64_t elementsPerUnit, size_t nodes) const;
@@ -140,20 +141,40 @@ void Planner::flattenIfNarrow() {
   graph.collapse(0);
 }
 
+/// The outer dimension along which a load is contiguous that strides along the innermost one; -1 if there is none.
+int Planner::transposedDim() const {
+  unsigned last = graph.space.numDims() - 1;
+  for (const Node &node : graph.nodes) {
+    if (node.kind != Node::Kind::Load || graph.coefficient(node.address, last).value_or(0) <= 1)
+      continue;
+    for (unsigned d = 0; d < last; ++d)
+      if (graph.coefficient(node.address, d) == 1 && s.sizeOf(d) > 1)
+        return static_cast<int>(d);
+  }
+  return -1;
+}
+
 void Planner::planPointwise() {
   s.kind = LoopKind::Pointwise;
   flattenIfNarrow();
   if (graph.space.numDims() == 0)
     graph.space.setDims({1});
   unsigned last = graph.space.numDims() - 1;
+  s.tileDim = transposedDim();
   for (unsigned d = 0; d < last; ++d)
-    s.outer.push_back(d);
+    if (static_cast<int>(d) != s.tileDim)
+      s.outer.push_back(d);
   s.inner.push_back(last);
-  int64_t size = s.sizeOf(last);
-  s.chunk = std::min<int64_t>(pointwiseChunk, llvm::alignTo(size, s.lanes));
+  int64_t size = s.sizeOf(last), rows = 1;
+  if (s.tileDim >= 0) {
+    rows = std::min(s.tileLength, s.sizeOf(s.tileDim));
+    s.tiles = llvm::divideCeil(s.sizeOf(s.tileDim), s.tileLength);
+  }
+  s.chunk = std::min<int64_t>(pointwiseChunk / rows, llvm::alignTo(size, s.lanes));
+  s.chunk = llvm::alignTo(s.chunk, s.lanes);
   s.chunks = llvm::divideCeil(size, s.chunk);
-  elementsPerUnit = std::min(size, s.chunk);
-  addCall(s.outerCount() * s.chunks, outputNodes(), true, false);
+  elementsPerUnit = std::min(size, s.chunk) * rows;
+  addCall(s.outerCount() * s.tiles * s.chunks, outputNodes(), true, false);
 }
 
 void Planner::planRows() {

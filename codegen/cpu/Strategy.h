@@ -34,6 +34,11 @@ struct Strategy {
   /// per block.
   int64_t chunk = 1;
   int64_t chunks = 1;
+  /// Pointwise: a dimension of which tiles of `tileLength` run inside the vector loop, so that what is read across it
+  /// (a transpose) stays in the cache; -1: none. It is not among `outer`.
+  int tileDim = -1;
+  int64_t tiles = 1;
+  static constexpr int64_t tileLength = 64;
   /// Columns: parts that the outermost reduced dimension is cut into, and their length.
   int64_t parts = 1, partLength = 1;
   /// Highest stage of the reductions.

@@ -5,7 +5,7 @@
 //===------------------------------------------------------------------------------------------------------------===//
 //
 // Memory-bound regions are judged by bytes moved over time, beside memcpy of as many bytes in the same run, on one
-// thread. Usage: moec_bench_codegen [TARGET] [SECONDS PER KERNEL].
+// thread. Usage: moec_bench_codegen [TARGET] [SECONDS PER KERNEL [FILE FOR THE IMAGE]].
 //
 //===------------------------------------------------------------------------------------------------------------===//
 
@@ -16,6 +16,7 @@
 #include <cmath>
 #include <cstdio>
 #include <cstring>
+#include <fstream>
 #include <functional>
 
 using namespace mlir;
@@ -96,7 +97,10 @@ std::vector<Bench> benches(MLIRContext &context) {
   };
   RankedTensorType flat = type({6000000}, f32), wide = type({4096, 3072}, f32), narrow = type({4096, 768}, f32);
   return {
-      {"add", "loop", {wide, wide}, [](TensorBuilder &b, Inputs in) { return SmallVector<Value>{b.add(in[0], in[1])}; }},
+      {"add",
+       "loop",
+       {wide, wide},
+       [](TensorBuilder &b, Inputs in) { return SmallVector<Value>{b.add(in[0], in[1])}; }},
       {"bias + gelu(erf)",
        "loop",
        {wide, type({3072}, f32)},
@@ -161,6 +165,8 @@ int main(int argc, char **argv) {
   auto start = std::chrono::steady_clock::now();
   if (!runner.load(&report))
     return 1;
+  if (argc > 3)
+    std::ofstream(argv[3], std::ios::binary) << runner.image();
   double wall = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
   std::printf("%u regions compiled in %.0f ms: emit %.0f, lower %.0f, optimise %.0f, code %.0f (CPU time), link %.0f; "
               "image %zu bytes\n",
