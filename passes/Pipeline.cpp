@@ -7,9 +7,9 @@
 #include "passes/Pipeline.h"
 
 #include "ir/Dialect.h"
-#include "passes/Passes.h"
 #include "mlir/Dialect/Func/IR/FuncOps.h"
 #include "mlir/Pass/PassManager.h"
+#include "passes/Passes.h"
 
 using namespace mlir;
 
@@ -17,8 +17,9 @@ namespace moe::ir {
 
 namespace {
 
-constexpr StringLiteral kNames[] = {"import", "recompose", "precision", "shard",     "differentiate", "update", "recompute",
-                                    "fuse",   "select",    "bufferize", "schedule", "place",         "codegen"};
+constexpr StringLiteral kNames[] = {"import",   "recompose", "precision", "shard",  "differentiate",
+                                    "update",   "recompute", "fuse",      "select", "bufferize",
+                                    "schedule", "place",     "codegen"};
 
 /// The passes of one phase. Read from top to bottom this is the compiler.
 void addPhase(PassManager &pm, Phase phase, const PipelineOptions &options) {
@@ -93,7 +94,9 @@ void addPhase(PassManager &pm, Phase phase, const PipelineOptions &options) {
 
 } // namespace
 
-StringRef phaseName(Phase phase) { return kNames[static_cast<int>(phase)]; }
+StringRef phaseName(Phase phase) {
+  return kNames[static_cast<int>(phase)];
+}
 
 std::optional<Phase> parsePhase(StringRef name) {
   for (auto [i, known] : llvm::enumerate(kNames))

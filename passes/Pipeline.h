@@ -48,8 +48,8 @@ struct PipelineOptions {
   std::function<void(Phase, mlir::ModuleOp)> observe;
 };
 
-/// Takes an imported module through the phases up to `options.last` (`codegen` is the caller's). A verifier runs at every
-/// boundary. Fails with diagnostics.
+/// Takes an imported module through the phases up to `options.last` (`codegen` is the caller's). A verifier runs at
+/// every boundary. Fails with diagnostics.
 llvm::LogicalResult runPhases(mlir::ModuleOp module, const PipelineOptions &options);
 
 } // namespace moe::ir

@@ -5,11 +5,11 @@
 //===----------------------------------------------------------------------------------------------------------------===//
 
 #include "ir/Ops.h"
+#include "mlir/Dialect/Func/IR/FuncOps.h"
 #include "passes/BufferTable.h"
 #include "passes/Passes.h"
 #include "passes/Pipeline.h"
 #include "passes/TrainingAttributes.h"
-#include "mlir/Dialect/Func/IR/FuncOps.h"
 
 using namespace mlir;
 
@@ -63,7 +63,8 @@ private:
 
   void checkLayouts(Operation *op) {
     for (Value result : op->getResults())
-      if (auto type = dyn_cast<RankedTensorType>(result.getType()); type && !isa_and_present<LayoutAttr>(type.getEncoding()))
+      if (auto type = dyn_cast<RankedTensorType>(result.getType());
+          type && !isa_and_present<LayoutAttr>(type.getEncoding()))
         complain(op, "makes a tensor without a layout");
   }
 

@@ -1,4 +1,5 @@
-//===- KernelAbi.h - What generated kernels and the runtime agree on ------------------------------------------------===//
+//===- KernelAbi.h - What generated kernels and the runtime agree on
+//------------------------------------------------===//
 //
 // Part of the moec project, under the Apache License v2.0.
 //

@@ -1,4 +1,5 @@
-//===- Diagnostic.h - What went wrong, where, why, and what to do ---------------------------------------------------===//
+//===- Diagnostic.h - What went wrong, where, why, and what to do
+//---------------------------------------------------===//
 //
 // Part of the moec project, under the Apache License v2.0.
 //

@@ -1,4 +1,5 @@
-//===- Session.h - A plan that is ready to run -----------------------------------------------------------------------===//
+//===- Session.h - A plan that is ready to run
+//-----------------------------------------------------------------------===//
 //
 // Part of the moec project, under the Apache License v2.0.
 //

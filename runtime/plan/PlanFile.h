@@ -1,4 +1,5 @@
-//===- PlanFile.h - Reading and writing plan files -------------------------------------------------------------------===//
+//===- PlanFile.h - Reading and writing plan files
+//-------------------------------------------------------------------===//
 //
 // Part of the moec project, under the Apache License v2.0.
 //
