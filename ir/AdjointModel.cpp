@@ -87,9 +87,9 @@ AdjointReads SoftmaxCrossEntropyOp::adjointReads() {
 MOE_ADJOINT(AttentionOp) {
   if (failed(rejectGradients(*this, resultGrads, {1})))
     return failure();
-  auto backward =
-      AttentionBackwardOp::create(builder, getLoc(), resultGrads[0], getQuery(), getKey(), getValue(), getResult(),
-                                  getLse(), getPadding(), getRng(), getScale(), getCausal(), getRate(), getSeed(), getSite());
+  auto backward = AttentionBackwardOp::create(builder, getLoc(), resultGrads[0], getQuery(), getKey(), getValue(),
+                                              getResult(), getLse(), getPadding(), getRng(), getScale(), getCausal(),
+                                              getRate(), getSeed(), getSite());
   for (unsigned i = 0; i < 3; ++i)
     if (needed.test(i))
       grads[i] = backward->getResult(i);

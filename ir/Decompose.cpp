@@ -40,7 +40,9 @@ MOE_DECOMPOSE(DropoutOp) {
   return Values{b.select(kept, b.mul(getInput(), 1.0 / (1.0 - rate)), b.splatLike(getInput(), 0.0))};
 }
 
-MOE_DECOMPOSE(ScaleGradientOp) { return Values{getInput()}; }
+MOE_DECOMPOSE(ScaleGradientOp) {
+  return Values{getInput()};
+}
 
 MOE_DECOMPOSE(SoftmaxOp) {
   TensorBuilder b(builder, getLoc());

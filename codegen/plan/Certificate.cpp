@@ -6,8 +6,8 @@
 
 #include "codegen/plan/EmitPlan.h"
 #include "ir/Ops.h"
-#include "passes/BufferTable.h"
 #include "mlir/Dialect/Func/IR/FuncOps.h"
+#include "passes/BufferTable.h"
 
 using namespace mlir;
 using namespace moe::ir;
@@ -85,7 +85,8 @@ FailureOr<plan::Certificate> makeCertificate(ModuleOp module) {
   if (auto step = module.lookupSymbol<func::FuncOp>("micro_step")) {
     double flops = 0;
     for (Operation &op : step.getBody().front().without_terminator())
-      if (auto compute = dyn_cast<MoeOpInterface>(op); compute && compute.getBufferUse().kind == BufferUse::Kind::Compute)
+      if (auto compute = dyn_cast<MoeOpInterface>(op);
+          compute && compute.getBufferUse().kind == BufferUse::Kind::Compute)
         flops += compute.getCost().flops;
     certificate.set_flops_per_micro_step(flops);
   }

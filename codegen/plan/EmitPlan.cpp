@@ -79,7 +79,8 @@ void fillTarget(ModuleOp module, const CpuTarget &cpu, int threads, plan::Plan &
     }
 }
 
-LogicalResult compileKernels(ModuleOp module, KernelCompiler &compiler, const EmitPlanOptions &options, PlanFile &file) {
+LogicalResult compileKernels(ModuleOp module, KernelCompiler &compiler, const EmitPlanOptions &options,
+                             PlanFile &file) {
   if (compiler.kernels().empty())
     return success();
   CompileOptions compileOptions;

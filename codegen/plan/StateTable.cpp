@@ -19,9 +19,9 @@ namespace moe::codegen {
 namespace {
 
 /// Names of the entries of `moe_metrics`, as fairseq logs them (the order of `moe.route`).
-constexpr StringLiteral kMoeMetrics[] = {"entropy_gating",        "overflow_expert1",      "overflow_expert2",
-                                         "expert1_balance_top",   "expert1_balance_bottom", "unused_expert1_count",
-                                         "expert2_balance_top",   "expert2_balance_bottom", "unused_expert2_count"};
+constexpr StringLiteral kMoeMetrics[] = {"entropy_gating",      "overflow_expert1",       "overflow_expert2",
+                                         "expert1_balance_top", "expert1_balance_bottom", "unused_expert1_count",
+                                         "expert2_balance_top", "expert2_balance_bottom", "unused_expert2_count"};
 constexpr StringLiteral kMetricPrefix = "metric.";
 
 double numberAt(ArrayAttr array, unsigned index) {
@@ -107,7 +107,8 @@ public:
 private:
   Slot slotOf(StateOp state) {
     StateAliases::Place place = aliases.place(FlatSymbolRefAttr::get(state.getSymNameAttr()));
-    return {buffers.lookup(place.storage.getValue()), place.offset * elementBytes(state.getTensorType().getElementType())};
+    return {buffers.lookup(place.storage.getValue()),
+            place.offset * elementBytes(state.getTensorType().getElementType())};
   }
 
   LogicalResult addState(StateOp state) {

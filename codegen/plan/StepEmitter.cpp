@@ -196,7 +196,8 @@ LogicalResult StepEmitter::emitLibrary(Operation *op, plan::Program &program) {
   BufferUse use = cast<MoeOpInterface>(op).getBufferUse();
   if (use.mustBeInPlace && op->hasAttr(kCopyAttr))
     for (auto [result, operand] : use.inPlace)
-      emitCopy(op, typeOf(op->getResult(result)), slots[op->getOperand(operand)], slots[op->getResult(result)], program);
+      emitCopy(op, typeOf(op->getResult(result)), slots[op->getOperand(operand)], slots[op->getResult(result)],
+               program);
   plan::Step *step = program.add_steps();
   step->set_name(locationName(op->getLoc()));
   if (failed(fillLibraryWork(op, threads, *step)))
