@@ -8,6 +8,7 @@
 
 #include "llvm/Object/ELFObjectFile.h"
 #include "llvm/Support/MemoryBuffer.h"
+#include <cmath>
 #include <gtest/gtest.h>
 
 using namespace mlir;
@@ -194,6 +195,39 @@ TEST_F(Emitter, ContiguousAccessesUseNoGathers) {
   EXPECT_NE(report.llvmIr[0].find("load <16 x float>"), std::string::npos);
   // Contraction would make a recomputed value differ from a stored one.
   EXPECT_EQ(report.llvmIr[0].find("contract"), std::string::npos);
+}
+
+// Ties, subnormals, overflow and NaN of the integer code that rounds to bfloat16, and of half precision.
+TEST_F(Emitter, RoundsNarrowFloats) {
+  KernelRunner runner(*context, "native");
+  std::string type = "tensor<4099xf32>", half = "tensor<4099xf16>", brain = "tensor<4099xbf16>";
+  Case c =
+      parse(region("loop", {type}, {brain, half, type},
+                   "%b = moe.cast %a0 {to = bf16} : (" + type + ") -> " + brain + " %h = moe.cast %a0 {to = f16} : (" +
+                       type + ") -> " + half + " %w = moe.cast %b {to = f32} : (" + brain + ") -> " + type +
+                       " moe.yield %b, %h, %w : " + brain + ", " + half + ", " + type));
+  const double special[] = {NAN,          -NAN,           INFINITY, -INFINITY,  0.0,     -0.0,    0x1.01p0, 0x1.03p0,
+                            0x1.010002p0, 0x1.fffffep127, 0x1p-149, 0x1.8p-140, 65519.0, 65520.0, 0x1p-25,  0x1.8p-25};
+  for (auto [i, value] : llvm::enumerate(special))
+    c.inputs[0].floats[i] = value;
+  ASSERT_GE(runner.add(c.op), 0);
+  ASSERT_TRUE(runner.load());
+  auto bytes = runner.run(0, c.inputs, {});
+  const Type elements[] = {BFloat16Type::get(context.get()), Float16Type::get(context.get())};
+  for (auto [number, element] : llvm::enumerate(elements)) {
+    RankedTensorType narrow = RankedTensorType::get({4099}, element);
+    std::vector<uint8_t> rounded = toBytes(c.inputs[0], element);
+    HostTensor expected = fromBytes(rounded.data(), narrow), actual = fromBytes(bytes[number].data(), narrow);
+    HostTensor widened = fromBytes(bytes[2].data(), typeOf(c.op.getOutputs()[2]));
+    for (int64_t i = 0; i < 4099; ++i) {
+      double x = expected.floats[i], y = actual.floats[i];
+      EXPECT_TRUE(x == y ? std::signbit(x) == std::signbit(y) : std::isnan(x) && std::isnan(y))
+          << c.inputs[0].floats[i] << " became " << y << ", not " << x;
+      // A cast inside a region rounds although the value stays in a float32 register.
+      if (number == 0)
+        EXPECT_TRUE(widened.floats[i] == x || std::isnan(x)) << c.inputs[0].floats[i];
+    }
+  }
 }
 
 TEST(CpuTarget, Parse) {

@@ -170,18 +170,25 @@ bool KernelRunner::load(CompileReport *report) {
 
 namespace {
 
-/// Aligned memory with a guard behind it; filled with 0xFF, which reads as NaN.
+/// Aligned memory that ends (rounded up to 64 bytes, as in a plan) at a page that must not be touched; filled with
+/// 0xFF, which reads as NaN.
 class Buffer {
 public:
-  explicit Buffer(size_t size) : size(size) {
-    memory = static_cast<uint8_t *>(std::aligned_alloc(64, (size + guard + 63) / 64 * 64));
-    std::memset(memory, 0xFF, size + guard);
+  explicit Buffer(size_t size) : size(size), rounded((size + 63) / 64 * 64) {
+    size_t page = sysconf(_SC_PAGESIZE);
+    mapped = (rounded + page - 1) / page * page + page;
+    void *base = mmap(nullptr, mapped, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    EXPECT_NE(base, MAP_FAILED);
+    start = static_cast<uint8_t *>(base);
+    mprotect(start + mapped - page, page, PROT_NONE);
+    memory = start + mapped - page - rounded;
+    std::memset(memory, 0xFF, rounded);
   }
-  ~Buffer() { std::free(memory); }
+  ~Buffer() { munmap(start, mapped); }
   Buffer(const Buffer &) = delete;
   uint8_t *data() { return memory; }
   void check() const {
-    for (size_t i = size; i < size + guard; ++i)
+    for (size_t i = size; i < rounded; ++i)
       if (memory[i] != 0xFF) {
         ADD_FAILURE() << "byte " << i << " behind a buffer of " << size << " was written";
         return;
@@ -189,9 +196,8 @@ public:
   }
 
 private:
-  static constexpr size_t guard = 256;
-  size_t size;
-  uint8_t *memory;
+  size_t size, rounded, mapped = 0;
+  uint8_t *start = nullptr, *memory = nullptr;
 };
 
 /// [0, extent) in random pieces, in random order.
