@@ -206,8 +206,23 @@ TEST_F(Emitter, RoundsNarrowFloats) {
                    "%b = moe.cast %a0 {to = bf16} : (" + type + ") -> " + brain + " %h = moe.cast %a0 {to = f16} : (" +
                        type + ") -> " + half + " %w = moe.cast %b {to = f32} : (" + brain + ") -> " + type +
                        " moe.yield %b, %h, %w : " + brain + ", " + half + ", " + type));
-  const double special[] = {NAN,          -NAN,           INFINITY, -INFINITY,  0.0,     -0.0,    0x1.01p0, 0x1.03p0,
-                            0x1.010002p0, 0x1.fffffep127, 0x1p-149, 0x1.8p-140, 65519.0, 65520.0, 0x1p-25,  0x1.8p-25};
+  const double special[] = {NAN,
+                            std::nan("0x7ffffffffffff"),
+                            -NAN,
+                            INFINITY,
+                            -INFINITY,
+                            0.0,
+                            -0.0,
+                            0x1.01p0,
+                            0x1.03p0,
+                            0x1.010002p0,
+                            0x1.fffffep127,
+                            0x1p-149,
+                            0x1.8p-140,
+                            65519.0,
+                            65520.0,
+                            0x1p-25,
+                            0x1.8p-25};
   for (auto [i, value] : llvm::enumerate(special))
     c.inputs[0].floats[i] = value;
   ASSERT_GE(runner.add(c.op), 0);
