@@ -31,6 +31,29 @@ MOE_DECOMPOSE(GeluOp) {
   return Values{b.mul(b.mul(x, 0.5), b.add(inner, 1.0))};
 }
 
+MOE_DECOMPOSE(CumsumOp) {
+  TensorBuilder b(builder, getLoc());
+  RankedTensorType type = getType();
+  int64_t dim = static_cast<int64_t>(getDim()), rank = type.getRank();
+  // y[…, i, …] = sum over j of x[…, j, …] where j precedes i; j becomes a new last dimension.
+  SmallVector<int64_t> shape(type.getShape());
+  shape.push_back(type.getDimSize(dim));
+  // `broadcast` keeps dimensions in order: bring the summed one to the end first.
+  SmallVector<int64_t> last;
+  for (int64_t d = 0; d < rank; ++d)
+    if (d != dim)
+      last.push_back(d);
+  SmallVector<int64_t> kept = last;
+  last.push_back(dim);
+  kept.push_back(rank);
+  Value terms = b.broadcast(b.transpose(getInput(), last), shape, kept);
+  RankedTensorType indices = withElement(typeOf(terms), builder.getI32Type());
+  ComparePredicate precedes = getReverse() ? (getExclusive() ? ComparePredicate::GT : ComparePredicate::GE)
+                                           : (getExclusive() ? ComparePredicate::LT : ComparePredicate::LE);
+  Value counted = b.compare(precedes, b.iota(indices, rank), b.iota(indices, dim));
+  return Values{b.reduceLast(ReduceKind::Sum, b.select(counted, terms, b.splatLike(terms, 0.0)))};
+}
+
 MOE_DECOMPOSE(DropoutOp) {
   TensorBuilder b(builder, getLoc());
   double rate = getRate().convertToDouble();

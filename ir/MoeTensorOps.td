@@ -110,12 +110,13 @@ def Moe_ReduceOp : Moe_PureOp<"reduce", [Differentiable]> {
   let cpuStatus = "yes";
 }
 
-def Moe_CumsumOp : Moe_PureOp<"cumsum", [Differentiable]> {
+def Moe_CumsumOp : Moe_PureOp<"cumsum", [Differentiable, Decomposable]> {
   let summary = "running sum along dimension `dim`";
   let description = [{`exclusive` leaves out the element itself; `reverse` runs from the end.}];
   let arguments = (ins Moe_Tensor:$input, I64Attr:$dim, UnitAttr:$exclusive, UnitAttr:$reverse);
   let results = (outs Moe_Tensor:$result);
   let adjointStatus = "yes";
+  let decompositionStatus = "yes: a masked sum, quadratic in the length";
   let cpuStatus = "yes";
 }
 

@@ -215,28 +215,48 @@ private:
     return region.form == Region::Form::Rows && shape == region.rowShape();
   }
 
-  /// No other user of `op` may lie before a member of the region in the order of dependencies.
+  /// May `op` become a result of `region`? Only if no other reader of it leads back into the region. The walk goes over
+  /// what will be steps: regions, and operations that are in none. A region reads a value of another one unless it
+  /// holds a copy of the operation.
   bool staysConvex(Operation *op, Region &region, ArrayRef<Operation *> users) {
-    llvm::DenseSet<Operation *> seen;
-    SmallVector<Operation *> work;
-    for (Operation *user : users)
-      if (!region.members.contains(user))
-        work.push_back(user);
-    while (!work.empty()) {
-      Operation *at = work.pop_back_val();
-      if (position[at] > region.lastPosition || !seen.insert(at).second)
-        continue;
-      if (region.members.contains(at))
-        return false;
-      llvm::append_range(work, at->getUsers());
-      // What shares a region with `at` is computed at the same time.
-      if (auto found = regionsOf.find(at); found != regionsOf.end())
-        for (Region *shared : found->second)
-          for (Operation *member : shared->members)
-            if (member != at && shared->members.size() > 1)
-              llvm::append_range(work, member->getUsers());
+    llvm::DenseSet<void *> seen;
+    SmallVector<Region *> regionWork;
+    SmallVector<Operation *> plainWork;
+    auto reachReadersOf = [&](Operation *producer, Operation *user) {
+      auto found = regionsOf.find(user);
+      if (found == regionsOf.end()) {
+        if (seen.insert(user).second)
+          plainWork.push_back(user);
+        return;
+      }
+      for (Region *reader : found->second)
+        if (!reader->members.contains(producer) && seen.insert(reader).second)
+          regionWork.push_back(reader);
+    };
+    seen.insert(op);
+    for (Operation *user : users) {
+      auto found = regionsOf.find(user);
+      if (found == regionsOf.end())
+        reachReadersOf(op, user);
+      else
+        for (Region *reader : found->second)
+          if (reader != &region && seen.insert(reader).second)
+            regionWork.push_back(reader);
     }
-    return true;
+    while (!regionWork.empty() || !plainWork.empty()) {
+      if (seen.contains(&region))
+        return false;
+      if (!plainWork.empty()) {
+        Operation *at = plainWork.pop_back_val();
+        for (Operation *user : at->getUsers())
+          reachReadersOf(at, user);
+        continue;
+      }
+      for (Operation *member : regionWork.pop_back_val()->members)
+        for (Operation *user : member->getUsers())
+          reachReadersOf(member, user);
+    }
+    return !seen.contains(&region);
   }
 
   void join(Operation *op, Region &region) {
@@ -302,10 +322,9 @@ private:
         llvm::append_range(work, user->getUsers());
         continue;
       }
-      bool inside = false;
-      for (Region *reader : readersOf(user))
-        inside |= reader->members.contains(value.getDefiningOp());
-      if (!inside)
+      ArrayRef<Region *> readers = readersOf(user);
+      if (readers.empty() ||
+          llvm::any_of(readers, [&](Region *reader) { return !reader->members.contains(value.getDefiningOp()); }))
         return true;
     }
     return false;

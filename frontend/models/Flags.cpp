@@ -43,6 +43,10 @@ struct Assign {
     *target = text;
     return std::nullopt;
   }
+  std::optional<Diagnostic> operator()(std::vector<std::string> *target) const {
+    target->push_back(text);
+    return std::nullopt;
+  }
   std::optional<Diagnostic> operator()(bool *) const { return usage(flag.name + " takes no value"); }
 };
 
@@ -57,10 +61,16 @@ struct Render {
   std::string operator()(const double *value) const { return number(*value); }
   std::string operator()(const bool *) const { return {}; }
   std::string operator()(const std::string *value) const { return *value; }
+  std::string operator()(const std::vector<std::string> *values) const {
+    std::string text;
+    for (const std::string &value : *values)
+      text += (text.empty() ? "" : " ") + value;
+    return text;
+  }
 };
 
 const char *placeholder(const Flag &flag) {
-  constexpr const char *names[] = {" N", " X", "", " TEXT"};
+  constexpr const char *names[] = {" N", " X", "", " TEXT", " TEXT"};
   return names[flag.target.index()];
 }
 
@@ -93,13 +103,18 @@ std::string nearest(const std::string &word, const std::vector<std::string> &can
   return best == candidates.end() ? std::string() : *best;
 }
 
-std::vector<Diagnostic> parseFlags(const std::vector<Flag> &flags, const std::vector<std::string> &words) {
+std::vector<Diagnostic> parseFlags(const std::vector<Flag> &flags, const std::vector<std::string> &words,
+                                   std::vector<std::string> *positional) {
   std::vector<Diagnostic> found;
   std::vector<std::string> names;
   for (const Flag &flag : flags)
     names.push_back(flag.name);
   for (size_t i = 0; i < words.size(); ++i) {
     const std::string &word = words[i];
+    if (!isFlag(word) && positional) {
+      positional->push_back(word);
+      continue;
+    }
     if (!isFlag(word)) {
       found.push_back(usage("'" + word + "' belongs to no flag"));
       continue;

@@ -15,16 +15,18 @@
 
 namespace moe::models {
 
-/// One flag and the variable it sets. A bool is a switch without a value.
+/// One flag and the variable it sets. A bool is a switch without a value; a list takes the flag any number of times.
 struct Flag {
   std::string name; ///< with its dashes
-  std::variant<int64_t *, double *, bool *, std::string *> target;
+  std::variant<int64_t *, double *, bool *, std::string *, std::vector<std::string> *> target;
   std::string help;
 };
 
 /// Reads `--flag value` and `--flag=value`; of a repeated flag the last wins. Returns every usage error: unknown flags
-/// with the nearest known one, missing or malformed values, words that belong to no flag.
-std::vector<Diagnostic> parseFlags(const std::vector<Flag> &flags, const std::vector<std::string> &words);
+/// with the nearest known one, missing or malformed values, and words that belong to no flag unless `positional` takes
+/// them.
+std::vector<Diagnostic> parseFlags(const std::vector<Flag> &flags, const std::vector<std::string> &words,
+                                   std::vector<std::string> *positional = nullptr);
 
 /// One line per flag, with the present value of its variable as the default.
 std::string describeFlags(const std::vector<Flag> &flags);

@@ -7,6 +7,7 @@
 #include "frontend/models/Flags.h"
 #include "frontend/models/ModelCommand.h"
 #include "runtime/core/Diagnostic.h"
+#include "tools/moec/CompileCommand.h"
 #include <iostream>
 
 namespace {
@@ -18,6 +19,7 @@ struct Command {
 
 constexpr Command kCommands[] = {
     {"model", "write a preset model as an ONNX file", moe::models::runModelCommand},
+    {"compile", "compile a model into a plan", moe::tools::runCompileCommand},
 };
 
 std::string usage() {
