@@ -182,7 +182,7 @@ private:
   }
 
   void route(const plan::Route &r) {
-    if (!sizes("route", {r.groups(), r.tokens(), r.experts(), r.capacity()}, 1))
+    if (!sizes("route", {r.groups(), r.tokens(), r.experts(), r.backward() ? 1 : r.capacity()}, 1))
       return;
     if (r.top_k() < 1 || r.top_k() > 2 || r.top_k() > r.experts())
       return complain("route: top_k is " + std::to_string(r.top_k()));
