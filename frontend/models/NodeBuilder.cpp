@@ -76,6 +76,15 @@ std::string NodeBuilder::add(const std::string &op, const Names &inputs, const s
   return output;
 }
 
+std::string NodeBuilder::embedding(const std::string &table, const std::string &index, const std::string &output,
+                                   int64_t paddingIndex) {
+  onnx::NodeProto &node = addNode("", "Gather", {table, index}, {output}, {{"axis", int64_t(0)}});
+  onnx::StringStringEntryProto &padding = *node.add_metadata_props();
+  padding.set_key(kPaddingIndexKey);
+  padding.set_value(std::to_string(paddingIndex));
+  return output;
+}
+
 std::string NodeBuilder::scalar(int64_t value, const std::string &output) {
   return add("Constant", {}, output, {{"value_int", value}});
 }

@@ -21,6 +21,9 @@ inline constexpr const char *kDomain = "ai.moec";
 /// metadata_props of a node: this + the attribute's name = shortest decimal that reads back as the exact double.
 inline constexpr const char *kExactPrefix = "ai.moec.f64.";
 
+/// metadata_props of a Gather: no gradient reaches the rows that are read at this index (PyTorch's `padding_idx`).
+inline constexpr const char *kPaddingIndexKey = "ai.moec.padding_index";
+
 /// Inside a function body: the value of the function's own attribute of that name.
 struct AttributeReference {
   std::string name;
@@ -51,6 +54,10 @@ public:
   /// A node with one output, of the standard domain. Returns the name of the output.
   std::string add(const std::string &op, const Names &inputs, const std::string &output,
                   const Attributes &attributes = {});
+
+  /// Rows of `table` at `index`; the row `paddingIndex` is read but gets no gradient.
+  std::string embedding(const std::string &table, const std::string &index, const std::string &output,
+                        int64_t paddingIndex);
 
   /// A node with any number of outputs, of any domain.
   onnx::NodeProto &addNode(const std::string &domain, const std::string &op, const Names &inputs, const Names &outputs,

@@ -123,7 +123,7 @@ private:
     const Shape table = {o.vocabSize, d};
     file.addWeight("decoder.embed_tokens.weight", table);
     init.normalExceptRow("decoder.embed_tokens.weight", table, deviation, o.padId);
-    b.add("Gather", {"decoder.embed_tokens.weight", "input_ids"}, "decoder.embed_tokens", {{"axis", int64_t(0)}});
+    b.embedding("decoder.embed_tokens.weight", "input_ids", "decoder.embed_tokens", o.padId);
     b.scalar(std::sqrt(static_cast<double>(d)), "decoder.embed_scale");
     b.add("Mul", {"decoder.embed_tokens", "decoder.embed_scale"}, "decoder.embed_tokens.scaled");
 
@@ -145,7 +145,7 @@ private:
       name = "decoder.embed_positions.weights";
       file.addTable(name, places, sinusoidalTable(places[0], d, o.padId));
     }
-    b.add("Gather", {name, "positions"}, "decoder.embed_positions", {{"axis", int64_t(0)}});
+    b.embedding(name, "positions", "decoder.embed_positions", o.padId);
     std::string x = b.add("Add", {"decoder.embed_tokens.scaled", "decoder.embed_positions"}, "decoder.embed");
     return dropout(x, o.dropout, "dropout_ratio");
   }

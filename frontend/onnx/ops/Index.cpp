@@ -25,6 +25,27 @@ Value wrapNegative(NodeContext &n, Value index, int64_t extent) {
   return n.make<ir::SelectOp>(negative, wrapped, index);
 }
 
+/// The node's metadata `ai.moec.padding_index`: reading this row gives it no gradient.
+std::optional<int64_t> paddingIndex(NodeContext &n) {
+  for (const onnx::StringStringEntryProto &entry : n.node.metadata_props()) {
+    int64_t value = 0;
+    if (entry.key() == "ai.moec.padding_index" && !llvm::StringRef(entry.value()).getAsInteger(10, value))
+      return value;
+  }
+  return std::nullopt;
+}
+
+/// Rows of `table`; the one at `padding` comes from a copy of the table that no gradient reaches.
+Value gatherRows(NodeContext &n, Value table, Value index, std::optional<int64_t> padding) {
+  if (!padding)
+    return n.make<ir::GatherOp>(table, index);
+  Value none = n.splatLike(index, -1.0);
+  Value hit = n.make<ir::CompareOp>(ir::ComparePredicate::EQ, index, n.splatLike(index, static_cast<double>(*padding)));
+  Value constant = n.make<ir::ScaleGradientOp>(table, n.builder.getF64FloatAttr(0.0));
+  Value trained = n.make<ir::GatherOp>(table, n.make<ir::SelectOp>(hit, none, index));
+  return n.make<ir::AddOp>(trained, n.make<ir::GatherOp>(constant, n.make<ir::SelectOp>(hit, index, none)));
+}
+
 /// result[a…, i…, b…] = x[a…, index[i…], b…]: the axis is moved to the front and its place taken by the index's
 /// dimensions.
 void gather(NodeContext &n) {
@@ -48,7 +69,7 @@ void gather(NodeContext &n) {
   for (int64_t i = 0; i < rank; ++i)
     if (i != axis)
       toFront.push_back(i);
-  Value rows = n.make<ir::GatherOp>(n.transpose(x, toFront), wrapNegative(n, index, extents[axis]));
+  Value rows = gatherRows(n, n.transpose(x, toFront), wrapNegative(n, index, extents[axis]), paddingIndex(n));
   // Now [i…, a…, b…]; the a… dimensions go back to the front.
   Shape back;
   for (int64_t i = 0; i < axis; ++i)
