@@ -28,7 +28,8 @@ DictionaryAttr describeInput(BlockArgument argument, Builder &builder) {
       } else if (auto loss = dyn_cast<ir::SoftmaxCrossEntropyOp>(user); loss && loss.getLabels() == value) {
         bound = ir::typeOf(loss.getLogits()).getShape().back();
         labels = true;
-      } else if (isa<ir::ReshapeOp, ir::CastOp>(user)) {
+      } else if (isa<ir::ReshapeOp, ir::CastOp, ir::SelectOp>(user)) {
+        // A select splits indices between a table and its copy without gradient; the condition is none of our values.
         work.push_back(user->getResult(0));
       }
       if (bound > 0)
