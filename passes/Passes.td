@@ -77,6 +77,8 @@ def DecomposeCoarse : Moe_Pass<"decompose-coarse"> {
 
 def Simplify : Moe_Pass<"simplify"> {
   let summary = "folds algebraic identities, merges equal operations, drops dead ones";
+  let options = [Option<"merge", "merge", "bool", "true",
+                        "merge equal operations; off where a merged value would live from forward to backward">];
 }
 
 def Fuse : Moe_Pass<"fuse"> {

@@ -61,12 +61,16 @@ void addPhase(PassManager &pm, Phase phase, const PipelineOptions &options) {
     pm.addPass(createRecompute(recompute));
     break;
   }
-  // What no library computes is written in fine operations and grouped into kernels.
-  case Phase::Fuse:
+  // What no library computes is written in fine operations and grouped into kernels. Pieces that forward and backward of
+  // an operation have in common (the erf of a GELU) are computed twice: keeping them would cost more memory than time.
+  case Phase::Fuse: {
     pm.addPass(createDecomposeCoarse());
-    pm.addPass(createSimplify());
+    SimplifyOptions simplify;
+    simplify.merge = false;
+    pm.addPass(createSimplify(simplify));
     pm.addPass(createFuse());
     break;
+  }
   // Per operation: kernel or library, tiles, scratch.
   case Phase::Select: {
     SelectOptions select;

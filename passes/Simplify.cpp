@@ -107,12 +107,16 @@ struct FoldAddN : OpRewritePattern<AddNOp> {
 };
 
 struct SimplifyPass : impl::SimplifyBase<SimplifyPass> {
+  using SimplifyBase::SimplifyBase;
+
   void runOnOperation() override {
     RewritePatternSet patterns(&getContext());
     patterns.add<FoldUnit<MulOp>, FoldUnit<DivOp>, FoldBroadcastOfSplat, FoldBroadcastOfBroadcast, FoldReshapeOfReshape,
                  FoldAddN>(&getContext());
     if (failed(applyPatternsGreedily(getOperation(), std::move(patterns))))
       return signalPassFailure();
+    if (!merge)
+      return;
     IRRewriter rewriter(&getContext());
     getOperation().walk([&](func::FuncOp function) {
       DominanceInfo dominance(function);
