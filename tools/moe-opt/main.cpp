@@ -25,7 +25,7 @@ int main(int argc, char **argv) {
       llvm::outs() << moe::ir::statusTable(context);
       return 0;
     }
-    if (llvm::StringRef(argv[i]) == "--interpret")
+    if (llvm::StringRef word = argv[i]; word == "--interpret" || word.starts_with("--interpret="))
       return moe::ir::runInterpretCommand(registry, argc, argv);
   }
   moe::ir::registerMoePasses();
