@@ -49,8 +49,14 @@ LogicalResult sortByDependencies(Block &block) {
       for (Operation *before : touched[aliases.storage(write.getStateAttr())]) {
         if (auto read = dyn_cast<ReadOp>(before); read && aliases.overlap(read.getStateAttr(), write.getStateAttr())) {
           edge(read, op);
-          for (Operation *user : read->getUsers())
+          // Views of the read show the state's own memory, too.
+          SmallVector<Operation *> users(read->getUsers());
+          while (!users.empty()) {
+            Operation *user = users.pop_back_val();
             edge(user, op);
+            if (auto view = dyn_cast<MoeOpInterface>(user); view && view.getBufferUse().kind == BufferUse::Kind::View)
+              llvm::append_range(users, user->getUsers());
+          }
         } else if (auto earlier = dyn_cast<WriteOp>(before);
                    earlier && aliases.overlap(earlier.getStateAttr(), write.getStateAttr())) {
           edge(earlier, op);
