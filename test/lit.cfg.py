@@ -1,5 +1,6 @@
 # How lit runs the *.mlir files below test/. The build folder's test/lit.site.cfg.py says where the programs are.
 import os
+import sys
 
 import lit.formats
 
@@ -11,3 +12,5 @@ config.test_source_root = os.path.dirname(__file__)
 config.test_exec_root = os.path.join(config.moec_build, "test", "lit")
 config.environment["PATH"] = os.pathsep.join(
     [os.path.join(config.moec_build, "bin"), config.llvm_tools, config.environment["PATH"]])
+config.substitutions.append(("%python", '"' + sys.executable + '"'))
+

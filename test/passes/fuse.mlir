@@ -1,0 +1,138 @@
+// RUN: moe-opt %s --fuse | FileCheck %s
+// RUN: moe-opt %s --interpret=numbers --float64 > %t.before
+// RUN: moe-opt %s --fuse | moe-opt --interpret=numbers --float64 > %t.after
+// RUN: diff %t.before %t.after
+// RUN: echo "module {}" | moe-opt --fuse | FileCheck %s --check-prefix=ALONE
+
+// ALONE: module {
+
+moe.state control @s : tensor<4xf32> {initial = 0.0 : f64}
+
+// Residual and normalisation of rows are one kernel, which leaves the sum (read again by the next residual) and the
+// normalised rows. Were the reductions kernels of their own, the rows would cross memory three times.
+// CHECK-LABEL: func.func @norm
+// CHECK-SAME: (%[[X:.*]]: tensor<4x8xf32>, %[[H:.*]]: tensor<4x8xf32>)
+// CHECK-NEXT: %[[F:.*]]:2 = moe.fused "row_reduce"(%[[X]], %[[H]])
+// CHECK-NEXT: ^bb0(%[[A:.*]]: tensor<4x8xf32>, %[[B:.*]]: tensor<4x8xf32>):
+// CHECK-NEXT: %[[Z:.*]] = moe.add %[[A]], %[[B]]
+// CHECK-NEXT: %[[Q:.*]] = moe.mul %[[Z]], %[[Z]]
+// CHECK-NEXT: moe.reduce %[[Q]] {dims = array<i64: 1>
+// CHECK: %[[Y:.*]] = moe.mul %[[Z]],
+// CHECK: moe.yield %[[Z]], %[[Y]]
+// CHECK-NEXT: }
+// CHECK-NEXT: return %[[F]]#0, %[[F]]#1
+func.func @norm(%x: tensor<4x8xf32>, %h: tensor<4x8xf32>) -> (tensor<4x8xf32>, tensor<4x8xf32>) {
+  %z = moe.add %x, %h : (tensor<4x8xf32>, tensor<4x8xf32>) -> tensor<4x8xf32>
+  %q = moe.mul %z, %z : (tensor<4x8xf32>, tensor<4x8xf32>) -> tensor<4x8xf32>
+  %s = moe.reduce %q {kind = 0 : i32, dims = array<i64: 1>} : (tensor<4x8xf32>) -> tensor<4xf32>
+  %r = moe.rsqrt %s : (tensor<4xf32>) -> tensor<4xf32>
+  %b = moe.broadcast %r {dims = array<i64: 0>} : (tensor<4xf32>) -> tensor<4x8xf32>
+  %y = moe.mul %z, %b : (tensor<4x8xf32>, tensor<4x8xf32>) -> tensor<4x8xf32>
+  return %z, %y : tensor<4x8xf32>, tensor<4x8xf32>
+}
+
+// The gradient of a bias sums over leading dimensions and takes in the product it sums.
+// CHECK-LABEL: func.func @bias_gradient
+// CHECK-NEXT: moe.fused "column_reduce"
+// CHECK: moe.mul
+// CHECK: moe.reduce {{.*}}dims = array<i64: 0>
+// CHECK: moe.yield
+// CHECK-NEXT: }
+// CHECK-NEXT: return
+func.func @bias_gradient(%g: tensor<4x8xf32>, %x: tensor<4x8xf32>) -> tensor<8xf32> {
+  %p = moe.mul %g, %x : (tensor<4x8xf32>, tensor<4x8xf32>) -> tensor<4x8xf32>
+  %r = moe.reduce %p {kind = 0 : i32, dims = array<i64: 0>} : (tensor<4x8xf32>) -> tensor<8xf32>
+  return %r : tensor<8xf32>
+}
+
+// %a goes to %y both directly and through the product of matrices. Fused with %y, the region would read what the product
+// makes of its own result: a cycle. Without the walk of `staysConvex` sorting fails.
+// CHECK-LABEL: func.func @cycle
+// CHECK: %[[A:.*]] = moe.fused
+// CHECK: moe.exp
+// CHECK: %[[D:.*]] = moe.dot %[[A]], %[[A]]
+// CHECK: moe.fused "loop"(%[[A]], %[[D]])
+func.func @cycle(%x: tensor<4x4xf32>) -> tensor<4x4xf32> {
+  %a = moe.exp %x : (tensor<4x4xf32>) -> tensor<4x4xf32>
+  %d = moe.dot %a, %a {lhs_batch = array<i64>, rhs_batch = array<i64>, lhs_contract = array<i64: 1>, rhs_contract = array<i64: 0>} : (tensor<4x4xf32>, tensor<4x4xf32>) -> tensor<4x4xf32>
+  %y = moe.mul %a, %d : (tensor<4x4xf32>, tensor<4x4xf32>) -> tensor<4x4xf32>
+  return %y : tensor<4x4xf32>
+}
+
+// The same round another region: %a -> column sum -> %y.
+// CHECK-LABEL: func.func @cycle_of_regions
+// CHECK: %[[A:.*]] = moe.fused "loop"
+// CHECK: %[[R:.*]] = moe.fused "column_reduce"(%[[A]])
+// CHECK: moe.fused "loop"({{.*}}%[[R]]
+// CHECK: return
+func.func @cycle_of_regions(%x: tensor<4x8xf32>) -> tensor<4x8xf32> {
+  %a = moe.exp %x : (tensor<4x8xf32>) -> tensor<4x8xf32>
+  %r = moe.reduce %a {kind = 0 : i32, dims = array<i64: 0>} : (tensor<4x8xf32>) -> tensor<8xf32>
+  %b = moe.broadcast %r {dims = array<i64: 1>} : (tensor<8xf32>) -> tensor<4x8xf32>
+  %y = moe.mul %a, %b : (tensor<4x8xf32>, tensor<4x8xf32>) -> tensor<4x8xf32>
+  return %y : tensor<4x8xf32>
+}
+
+// A read and its views show the state's memory: whoever reads them comes before the write, also where the program has it
+// behind. Both the user of the read itself and the one of its view.
+// CHECK-LABEL: func.func @before_write
+// CHECK-SAME: (%[[X:.*]]: tensor<4xf32>)
+// CHECK: moe.exp
+// CHECK: moe.sin
+// CHECK: moe.write @s, %[[X]]
+// CHECK: return
+func.func @before_write(%x: tensor<4xf32>) -> (tensor<2x2xf32>, tensor<4xf32>) {
+  %r = moe.read @s : tensor<4xf32>
+  %v = moe.reshape %r : (tensor<4xf32>) -> tensor<2x2xf32>
+  moe.write @s, %x : tensor<4xf32>
+  %y = moe.exp %v : (tensor<2x2xf32>) -> tensor<2x2xf32>
+  %z = moe.sin %r : (tensor<4xf32>) -> tensor<4xf32>
+  return %y, %z : tensor<2x2xf32>, tensor<4xf32>
+}
+
+// A read after the write sees the new value and so stays behind it.
+// CHECK-LABEL: func.func @after_write
+// CHECK: moe.write @s
+// CHECK: %[[R:.*]] = moe.read @s
+// CHECK: moe.fused "loop"(%[[R]])
+func.func @after_write(%x: tensor<4xf32>) -> tensor<4xf32> {
+  moe.write @s, %x : tensor<4xf32>
+  %r = moe.read @s : tensor<4xf32>
+  %y = moe.exp %r : (tensor<4xf32>) -> tensor<4xf32>
+  return %y : tensor<4xf32>
+}
+
+// The rows of a lookup are scaled while they are read.
+// CHECK-LABEL: func.func @gather
+// CHECK-NEXT: moe.fused "gather_scatter"
+// CHECK: moe.gather
+// CHECK: moe.yield
+// CHECK-NEXT: }
+// CHECK-NEXT: return
+func.func @gather(%t: tensor<8x4xf32>, %i: tensor<3xi32>) -> tensor<3x4xf32> {
+  %g = moe.gather %t, %i : (tensor<8x4xf32>, tensor<3xi32>) -> tensor<3x4xf32>
+  %y = moe.add %g, %g : (tensor<3x4xf32>, tensor<3x4xf32>) -> tensor<3x4xf32>
+  return %y : tensor<3x4xf32>
+}
+
+// Whole buckets have an emitter of their own: several outputs per pass over memory.
+// CHECK-LABEL: func.func @bucket
+// CHECK-NEXT: moe.fused "multi_tensor"
+func.func @bucket(%p: tensor<2048xf32>, %g: tensor<2048xf32>) -> tensor<2048xf32> {
+  %y = moe.sub %p, %g : (tensor<2048xf32>, tensor<2048xf32>) -> tensor<2048xf32>
+  return %y : tensor<2048xf32>
+}
+
+func.func @numbers(%x: tensor<4x8xf32>, %h: tensor<4x8xf32>, %t: tensor<5x8xf32>, %i: tensor<4xi32>) -> (tensor<4x8xf32>, tensor<4x8xf32>, tensor<8xf32>, tensor<4x4xf32>, tensor<f32>) {
+  %z = moe.add %x, %h : (tensor<4x8xf32>, tensor<4x8xf32>) -> tensor<4x8xf32>
+  %g = moe.gather %t, %i : (tensor<5x8xf32>, tensor<4xi32>) -> tensor<4x8xf32>
+  %m = moe.mul %z, %g : (tensor<4x8xf32>, tensor<4x8xf32>) -> tensor<4x8xf32>
+  %s = moe.reduce %m {kind = 1 : i32, dims = array<i64: 1>} : (tensor<4x8xf32>) -> tensor<4xf32>
+  %b = moe.broadcast %s {dims = array<i64: 0>} : (tensor<4xf32>) -> tensor<4x8xf32>
+  %y = moe.sub %z, %b : (tensor<4x8xf32>, tensor<4x8xf32>) -> tensor<4x8xf32>
+  %c = moe.reduce %y {kind = 0 : i32, dims = array<i64: 0>} : (tensor<4x8xf32>) -> tensor<8xf32>
+  %d = moe.dot %y, %m {lhs_batch = array<i64>, rhs_batch = array<i64>, lhs_contract = array<i64: 1>, rhs_contract = array<i64: 1>} : (tensor<4x8xf32>, tensor<4x8xf32>) -> tensor<4x4xf32>
+  %e = moe.exp %d : (tensor<4x4xf32>) -> tensor<4x4xf32>
+  %all = moe.reduce %e {kind = 0 : i32, dims = array<i64: 0, 1>} : (tensor<4x4xf32>) -> tensor<f32>
+  return %z, %y, %c, %e, %all : tensor<4x8xf32>, tensor<4x8xf32>, tensor<8xf32>, tensor<4x4xf32>, tensor<f32>
+}
