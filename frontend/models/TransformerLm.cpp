@@ -45,12 +45,15 @@ void describe(onnx::ValueInfoProto &value, const std::string &name, onnx::Tensor
 std::vector<float> sinusoidalTable(int64_t rows, int64_t dim, int64_t pad) {
   const int64_t half = dim / 2;
   std::vector<float> table(static_cast<size_t>(rows * dim), 0.0f);
+  // fairseq computes the table in float32, angles included: a table from doubles would differ by 1e-5 at high
+  // positions.
+  const auto slope = static_cast<float>(-(std::log(10000.0) / static_cast<double>(half - 1)));
   for (int64_t i = 0; i < half; ++i) {
-    const double frequency = std::exp(-static_cast<double>(i) * std::log(10000.0) / static_cast<double>(half - 1));
+    const auto frequency = static_cast<float>(std::exp(static_cast<double>(static_cast<float>(i) * slope)));
     for (int64_t n = 0; n < rows; ++n) {
       if (n == pad)
         continue;
-      const double angle = static_cast<double>(n) * frequency;
+      const double angle = static_cast<float>(n) * frequency;
       table[static_cast<size_t>(n * dim + i)] = static_cast<float>(std::sin(angle));
       table[static_cast<size_t>(n * dim + half + i)] = static_cast<float>(std::cos(angle));
     }
