@@ -24,6 +24,8 @@ namespace moe {
 struct DeviceOptions {
   /// See SessionOptions::poison.
   bool poison = false;
+  /// See SessionOptions::profile.
+  bool profile = false;
 };
 
 /// One rank's device with one plan on it. The calls come in the order prepare, initialize, then any of the others, all
@@ -42,6 +44,9 @@ public:
 
   /// Runs `plan.programs(program)` to completion. An error leaves the arenas in an unspecified state.
   virtual Status run(int program) = 0;
+
+  /// See Session::stepSeconds.
+  virtual std::span<const double> stepSeconds(int program) const = 0;
 
   /// Bytes of a slice (in range) that the host may read and write between runs.
   virtual std::span<std::byte> bytes(const plan::Slice &slice) = 0;

@@ -74,6 +74,11 @@ public:
     return device->run(program);
   }
 
+  std::span<const double> stepSeconds(int program) const override {
+    return program < 0 || program >= file.plan.programs_size() ? std::span<const double>()
+                                                               : device->stepSeconds(program);
+  }
+
   std::span<std::byte> bytes(const plan::Slice &slice) override { return device->bytes(slice); }
 
   double metric(int index) const override {
@@ -136,7 +141,7 @@ Status DeviceSession::open(const SessionOptions &options) {
     return status;
 
   // Initialize.
-  return device->initialize(file, DeviceOptions{options.poison});
+  return device->initialize(file, DeviceOptions{options.poison, options.profile});
 }
 
 } // namespace

@@ -31,6 +31,8 @@ struct SessionOptions {
   bool poison = false;
   /// Skip the validator (benchmarks only; `moerun` itself always validates).
   bool trustPlan = false;
+  /// Measure each step; see `Session::stepSeconds`.
+  bool profile = false;
 };
 
 class Session {
@@ -45,6 +47,10 @@ public:
   virtual int programIndex(std::string_view name) const = 0;
   /// Runs one program to completion.
   virtual Status run(int program) = 0;
+
+  /// Seconds that each step of a program took when it ran last, in the order of `plan::Program::steps`; empty without
+  /// `SessionOptions::profile`.
+  virtual std::span<const double> stepSeconds(int /*program*/) const { return {}; }
 
   /// Host-visible bytes of a slice of the STATE, GRADIENTS or STAGING arena, to be used between runs; also of an output
   /// of the program that ran last, wherever it lies. The address is valid for the life of the session.

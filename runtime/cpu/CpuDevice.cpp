@@ -13,6 +13,7 @@
 #include "runtime/cpu/Steps.h"
 
 #include <algorithm>
+#include <chrono>
 #include <cstring>
 #include <string>
 #include <string_view>
@@ -37,6 +38,7 @@ struct LaneStep {
 struct ReadyProgram {
   std::vector<LaneStep> steps; ///< of lane 0, in order
   std::vector<char> raised;    ///< by signal id
+  std::vector<double> seconds; ///< of each step when it ran last; empty unless profiled
 };
 
 class CpuDevice final : public Device {
@@ -44,6 +46,7 @@ public:
   Status prepare(const plan::Plan &plan) override;
   Status initialize(const PlanFile &file, const DeviceOptions &options) override;
   Status run(int program) override;
+  std::span<const double> stepSeconds(int program) const override { return programs[program].seconds; }
 
   std::span<std::byte> bytes(const plan::Slice &slice) override {
     return {context.address(slice), static_cast<size_t>(slice.bytes())};
@@ -55,7 +58,7 @@ public:
 
 private:
   const plan::Plan *plan = nullptr;
-  bool poison = false;
+  bool poison = false, profile = false;
   std::vector<ArenaMemory> arenas;
   std::vector<Image> images;
   StepContext context;
@@ -107,6 +110,7 @@ Status CpuDevice::prepare(const plan::Plan &plan) {
 Status CpuDevice::initialize(const PlanFile &file, const DeviceOptions &options) {
   plan = &file.plan;
   poison = options.poison;
+  profile = options.profile;
   context.pool = ThreadPool(plan->target().threads());
   std::vector<std::string_view> features(plan->target().features().begin(), plan->target().features().end());
   context.isa = isaFromFeatures(features);
@@ -157,6 +161,7 @@ Status CpuDevice::createPrograms() {
     const plan::Program &source = plan->programs(p);
     ReadyProgram &program = programs.emplace_back();
     program.raised.resize(size_t{source.signals()} + 1);
+    program.seconds.resize(profile ? source.steps_size() : 0);
     auto dead = poison ? deadAfterSteps(*plan, source) : std::vector<std::vector<ByteRange>>(source.steps_size());
     for (int s = 0; s < source.steps_size(); ++s) {
       const plan::Step &step = source.steps(s);
@@ -194,6 +199,8 @@ Status CpuDevice::run(int index) {
         fillWithPoison({static_cast<uint32_t>(i), 0, plan->arenas(i).bytes()});
 
   std::fill(program.raised.begin(), program.raised.end(), 0);
+  using Clock = std::chrono::steady_clock;
+  Clock::time_point before = profile ? Clock::now() : Clock::time_point();
   // One lane, executed by the caller. A lane of its own (a communicator's) would walk its steps in the same way, and
   // the check for a raised signal would be a wait with a deadline.
   for (size_t s = 0; s < program.steps.size(); ++s) {
@@ -207,6 +214,10 @@ Status CpuDevice::run(int index) {
       return status;
     }
     program.raised[step.signal] = 1; // entry 0 stands for no signal
+    if (profile) {
+      Clock::time_point now = Clock::now();
+      program.seconds[s] = std::chrono::duration<double>(now - std::exchange(before, now)).count();
+    }
     for (const ByteRange &range : step.dead)
       fillWithPoison(range);
   }

@@ -74,6 +74,7 @@ Expected<OpenedSession> openSession(const CommonOptions &options, TrainLog &log)
   SessionOptions sessionOptions;
   sessionOptions.device = target.device();
   sessionOptions.poison = options.poison;
+  sessionOptions.profile = options.profile;
   OpenedSession opened;
   opened.residentBefore = residentBytes();
   auto session = Session::create(std::move(*file), sessionOptions);

@@ -25,7 +25,8 @@ std::vector<Flag> withCommonFlags(std::vector<Flag> flags);
 struct CommonOptions {
   std::string planPath;
   bool poison = false;
-  int threads = 0; ///< 0 = as the plan says
+  bool profile = false; ///< measure each step; set by `moerun bench` alone
+  int threads = 0;      ///< 0 = as the plan says
   double deadline = 0;
   std::string weights, initState;
   std::optional<uint64_t> seed;
@@ -54,9 +55,11 @@ void reportMemory(const OpenedSession &opened, TrainLog &log);
 const Command &trainCommand();
 const Command &evalCommand();
 const Command &runCommand();
+const Command &benchCommand();
 Status runTrain(const Arguments &arguments);
 Status runEval(const Arguments &arguments);
 Status runRun(const Arguments &arguments);
+Status runBench(const Arguments &arguments);
 
 } // namespace moe
 

@@ -148,6 +148,29 @@ TEST(Session, RunsStepsInOrderAndProgramsByIndex) {
   EXPECT_FALSE(session->run(-1));
 }
 
+TEST(Session, MeasuresStepsIfAsked) {
+  PlanBuilder builder;
+  plan::Slice small = builder.state(4), large = builder.state(uint64_t{64} << 20);
+  builder.program("micro_step");
+  builder.addFill(small, 1);
+  builder.addFill(large, 1);
+  PlanFile file = builder.finish();
+  auto plain = open(file);
+  ASSERT_TRUE(plain && plain->run(0));
+  EXPECT_TRUE(plain->stepSeconds(0).empty());
+
+  SessionOptions options;
+  options.profile = true;
+  auto measured = Session::create(file, options);
+  ASSERT_TRUE(measured && (*measured)->run(0));
+  std::span<const double> seconds = (*measured)->stepSeconds(0);
+  ASSERT_EQ(seconds.size(), 2u);
+  EXPECT_GE(seconds[0], 0);
+  EXPECT_GT(seconds[1], seconds[0]);
+  EXPECT_LT(seconds[1], 60);
+  EXPECT_TRUE((*measured)->stepSeconds(1).empty());
+}
+
 TEST(Session, AWaitForASignalThatComesLaterIsAnErrorAndNoHang) {
   PlanBuilder builder;
   plan::Slice a = builder.state(4);

@@ -131,7 +131,7 @@ protected:
 
 TEST_F(Program, ExplainsItself) {
   EXPECT_EQ(moerun({"--version"}).out.find("moerun "), 0u);
-  for (const char *command : {"train", "eval", "run"}) {
+  for (const char *command : {"train", "eval", "run", "bench"}) {
     EXPECT_NE(moerun({"--help"}).out.find(command), std::string::npos);
     Outcome help = moerun({command, "--help"});
     EXPECT_EQ(help.code, 0);
@@ -143,6 +143,17 @@ TEST_F(Program, ExplainsItself) {
   refuses(moerun(train("c", 3, {"--ranks", "2"})), 1, {"more than one rank"});
   refuses(moerun(train("c", 3, {"--log-format", "xml"})), 2, {"xml"});
   refuses(moerun(train("c", 3, {"--valid-split", "1.5"})), 2, {"--valid-split"});
+}
+
+TEST_F(Program, MeasuresSteps) {
+  Outcome json = moerun({"bench", at("p.moe"), "--steps", "2", "--json"});
+  EXPECT_EQ(json.code, 0) << json.err;
+  for (const char *text : {"\"program\":\"micro_step\"", "\"program\":\"update\"", "\"ratio\":0", "\"runs\":1"})
+    EXPECT_NE(json.out.find(text), std::string::npos) << json.out;
+  Outcome text = moerun({"bench", at("p.moe"), "--steps", "2", "--top", "1"});
+  EXPECT_EQ(text.code, 0) << text.err;
+  EXPECT_NE(text.out.find("tokens/s"), std::string::npos) << text.out;
+  refuses(moerun({"bench", at("p.moe"), "--steps", "0"}), 2, {"--steps"});
 }
 
 TEST_F(Program, RefusesBadInputBeforeAnyWork) {
