@@ -23,8 +23,8 @@
 // CHECK: return
 
 // The softmax of the argument (-1, -0.26, 0.48, -0.8), by hand:
-// e^-1 = 0.3678794, e^-0.26 = 0.7710516, e^0.48 = 1.6160744, e^-0.8 = 0.4493290, sum 3.2043344.
-// VALUES: 0.114807, 0.240628, 0.504340, 0.140226
+// e^-1 = 0.367879, e^-0.26 = 0.771052, e^0.48 = 1.616074, e^-0.8 = 0.449329, sum 3.204334.
+// VALUES: 0.114807, 0.240628, 0.50434, 0.140225
 func.func @main(%x: tensor<1x4xf32>, %s: tensor<4xf32>, %b: tensor<4xf32>, %rng: tensor<2xi64>, %more: tensor<1x5xf32>,
                 %q: tensor<1x2x1x4xf32>, %logits: tensor<1x3x2xf32>, %c: tensor<2x3xf32>)
     -> (tensor<1x4xf32>, tensor<1x4xf32>, tensor<1xf32>, tensor<1xf32>, tensor<1x4xf32>, tensor<1x4xf32>, tensor<1x4xf32>, tensor<1xf32>, tensor<1x2x1x4xf32>, tensor<1x3x1xf32>, tensor<1x4xf32>, tensor<2x3xf32>) {
