@@ -61,8 +61,9 @@ void addPhase(PassManager &pm, Phase phase, const PipelineOptions &options) {
     pm.addPass(createRecompute(recompute));
     break;
   }
-  // What no library computes is written in fine operations and grouped into kernels. Pieces that forward and backward of
-  // an operation have in common (the erf of a GELU) are computed twice: keeping them would cost more memory than time.
+  // What no library computes is written in fine operations and grouped into kernels. Pieces that forward and backward
+  // of an operation have in common (the erf of a GELU) are computed twice: keeping them would cost more memory than
+  // time.
   case Phase::Fuse: {
     pm.addPass(createDecomposeCoarse());
     SimplifyOptions simplify;
