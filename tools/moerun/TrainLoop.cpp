@@ -55,12 +55,12 @@ Status TrainLoop::resume(const CheckpointInfo &info, bool keepDataPosition) {
 }
 
 Status TrainLoop::stage() {
-  std::vector<int64_t> tokens(size_t(batch.length()) + 1);
+  sample.resize(size_t(batch.length()) + 1);
   for (int64_t micro = 0; micro < session.plan().training().accumulate(); ++micro)
     for (int64_t row = 0; row < batch.rows(); ++row) {
-      if (Status status = samples.read(tokens); !status)
+      if (Status status = samples.read(sample); !status)
         return status;
-      batch.write(micro, row, tokens);
+      batch.write(micro, row, sample);
     }
   return {};
 }

@@ -18,6 +18,7 @@
 #include <chrono>
 #include <functional>
 #include <optional>
+#include <vector>
 
 namespace moe {
 
@@ -62,6 +63,7 @@ private:
 
   Session &session;
   TokenBatch batch;
+  std::vector<int64_t> sample; ///< one, on its way into the batch
   ShuffledSamples samples;
   std::optional<Windows> valid;
   CheckpointFolder &folder;
