@@ -1,0 +1,226 @@
+//===- plan_mutations.cpp - Damage a real plan, many times --------------------------------------------------------===//
+//
+// Part of the moec project, under the Apache License v2.0.
+//
+//===--------------------------------------------------------------------------------------------------------------===//
+//
+//   plan_mutations PLAN COUNT
+//
+// Each mutant of the compiled plan is rejected by the validator, or it is harmless: in whatever legal order its steps
+// run and whatever dead memory holds, it computes the same bits. A mutant that is neither is an error of the validator.
+// Mutants run in processes of their own, since nothing says that they end well.
+//
+//===--------------------------------------------------------------------------------------------------------------===//
+
+#include "runtime/checkpoint/StateInit.h"
+#include "runtime/core/Session.h"
+#include "runtime/plan/Validator.h"
+#include "test/runtime/validator/LegalOrders.h"
+#include "test/runtime/validator/Mutate.h"
+
+#include <array>
+#include <cstring>
+#include <iostream>
+#include <map>
+#include <random>
+#include <sys/wait.h>
+#include <unistd.h>
+
+using namespace moe;
+using namespace moe::test;
+
+namespace {
+
+constexpr int kUpdates = 2;
+constexpr int kOrders = 4;
+
+/// Bits that a run leaves, or why it did not end.
+struct Result {
+  std::string bits;
+  std::string error;
+
+  bool operator==(const Result &) const = default;
+};
+
+/// The plan with each program in one lane, its steps in the order that `choice` picks among the legal ones.
+plan::Plan inOrder(const plan::Plan &plan, int choice) {
+  plan::Plan result = plan;
+  for (plan::Program &program : *result.mutable_programs()) {
+    std::vector<std::vector<int>> orders = legalOrders(program, kOrders, 1);
+    plan::Program listed = program;
+    program.clear_steps();
+    program.set_signals(0);
+    for (int step : orders[size_t(choice) % orders.size()]) {
+      plan::Step &copy = *program.add_steps() = listed.steps(step);
+      copy.set_lane(0);
+      copy.clear_waits();
+      copy.clear_signal();
+    }
+  }
+  return result;
+}
+
+/// The most orders that a program of the plan has, at most kOrders; 0 if one deadlocks.
+int countOrders(const plan::Plan &plan) {
+  size_t most = 1;
+  for (const plan::Program &program : plan.programs()) {
+    size_t orders = legalOrders(program, kOrders, 1).size();
+    if (orders == 0)
+      return 0;
+    most = std::max(most, orders);
+  }
+  return int(most);
+}
+
+void append(std::string &bits, std::span<const std::byte> bytes) {
+  bits.append(reinterpret_cast<const char *>(bytes.data()), bytes.size());
+}
+
+/// Fills the inputs with tokens, and labels with others, the same ones for the same `round`.
+void stageTokens(Session &session, int round) {
+  std::mt19937_64 random{uint64_t(round)};
+  for (const plan::Input &input : session.plan().inputs()) {
+    std::span<std::byte> bytes = session.bytes(input.staging());
+    for (size_t at = 0; at + sizeof(int64_t) <= bytes.size(); at += sizeof(int64_t)) {
+      int64_t token = 4 + int64_t(random() % uint64_t(std::max<int64_t>(input.vocabulary() - 4, 1)));
+      std::memcpy(bytes.data() + at, &token, sizeof(token));
+    }
+  }
+}
+
+Status runProgram(Session &session, const char *name) {
+  int index = session.programIndex(name);
+  return index < 0 ? Status() : session.run(index);
+}
+
+/// Two updates and each of the other programs; all metrics after each, all outputs, all state at the end.
+Expected<std::string> computeBits(PlanFile file, bool poison) {
+  auto session = Session::create(std::move(file), SessionOptions{.poison = poison});
+  if (!session)
+    return tl::unexpected(session.error());
+  Session &run = **session;
+  const plan::Plan &plan = run.plan();
+  if (Status status = initialiseState(run, StateSources{.seed = 1}); !status)
+    return tl::unexpected(status.error());
+  std::string bits;
+  auto addMetrics = [&](const char *program) {
+    for (int i = 0; i < plan.metrics_size(); ++i)
+      if (plan.metrics(i).program() == program) {
+        double value = run.metric(i);
+        append(bits, std::as_bytes(std::span(&value, 1)));
+      }
+  };
+  for (int update = 0; update < kUpdates; ++update) {
+    stageTokens(run, update);
+    for (int64_t micro = 0; micro < plan.training().accumulate(); ++micro)
+      if (Status status = runProgram(run, "micro_step"); !status)
+        return tl::unexpected(status.error());
+    if (Status status = runProgram(run, "update"); !status)
+      return tl::unexpected(status.error());
+    addMetrics("update");
+  }
+  for (const char *name : {"eval", "forward"}) {
+    if (Status status = runProgram(run, name); !status)
+      return tl::unexpected(status.error());
+    addMetrics(name);
+    if (int index = run.programIndex(name); index >= 0)
+      for (const plan::Output &output : plan.programs(index).outputs())
+        append(bits, run.bytes(output.slice()));
+  }
+  for (const plan::StateTensor &tensor : plan.state())
+    if (tensor.checkpointed())
+      append(bits, run.bytes(tensor.slice()));
+  return bits;
+}
+
+/// Runs the plan in a process of its own.
+Result runApart(const PlanFile &file, const plan::Plan &plan, bool poison) {
+  std::array<int, 2> ends{};
+  if (::pipe(ends.data()) != 0)
+    return {{}, "no pipe"};
+  const pid_t child = ::fork();
+  if (child == 0) {
+    ::close(ends[0]);
+    Expected<std::string> bits = computeBits({plan, file.blobs}, poison);
+    const std::string text = bits ? "+" + *bits : "-" + bits.error().str();
+    for (size_t written = 0; written < text.size();) {
+      ssize_t n = ::write(ends[1], text.data() + written, text.size() - written);
+      if (n <= 0)
+        ::_exit(1);
+      written += size_t(n);
+    }
+    ::_exit(0);
+  }
+  ::close(ends[1]);
+  std::string text;
+  std::array<char, 65536> buffer{};
+  for (ssize_t n; (n = ::read(ends[0], buffer.data(), buffer.size())) > 0;)
+    text.append(buffer.data(), size_t(n));
+  ::close(ends[0]);
+  int status = 0;
+  ::waitpid(child, &status, 0);
+  if (!WIFEXITED(status) || WEXITSTATUS(status) != 0 || text.empty())
+    return {{}, "the process died"};
+  return text[0] == '+' ? Result{text.substr(1), {}} : Result{{}, text.substr(1)};
+}
+
+/// Empty if all runs of the plan leave the same bits, else what went wrong.
+std::string findHarm(const PlanFile &file, const plan::Plan &plan) {
+  const int orders = countOrders(plan);
+  if (orders == 0)
+    return "it deadlocks";
+  const Result listed = runApart(file, plan, false);
+  if (!listed.error.empty())
+    return listed.error;
+  for (int choice = 0; choice < orders; ++choice) {
+    Result result = runApart(file, inOrder(plan, choice), true);
+    if (!result.error.empty())
+      return "in order " + std::to_string(choice) + ": " + result.error;
+    if (result != listed)
+      return "order " + std::to_string(choice) + " with poison leaves other bits";
+  }
+  return {};
+}
+
+} // namespace
+
+int main(int argc, char **argv) {
+  const long count = argc == 3 ? std::strtol(argv[2], nullptr, 10) : 0;
+  if (count <= 0) {
+    std::cerr << "usage: plan_mutations PLAN COUNT\n";
+    return 2;
+  }
+  Expected<PlanFile> file = PlanFile::read(argv[1]);
+  if (!file) {
+    std::cerr << file.error().str() << '\n';
+    return 1;
+  }
+  if (std::string harm = findHarm(*file, file->plan); !harm.empty()) {
+    std::cerr << "the plan itself: " << harm << '\n';
+    return 1;
+  }
+  int rejected = 0, harmless = 0, missed = 0;
+  std::map<Rule, int> rules;
+  for (uint64_t seed = 0; rejected + harmless + missed < count && seed < 10 * uint64_t(count); ++seed) {
+    plan::Plan mutant = file->plan;
+    std::optional<Mutation> mutation = mutate(mutant, seed);
+    if (!mutation)
+      continue;
+    Validation validation = validate(mutant);
+    if (!validation.ok()) {
+      ++rejected;
+      ++rules[validation.findings.front().rule];
+    } else if (std::string harm = findHarm(*file, mutant); harm.empty()) {
+      ++harmless;
+      std::cout << "harmless: " << mutation->description << std::endl;
+    } else {
+      ++missed;
+      std::cout << "MISSED (seed " << seed << "): " << mutation->description << ": " << harm << std::endl;
+    }
+  }
+  for (const auto &[rule, times] : rules)
+    std::cout << ruleName(rule) << ": " << times << '\n';
+  std::cout << rejected << " rejected, " << harmless << " harmless, " << missed << " missed\n";
+  // A validator that rejects nothing would pass only if mutations did nothing.
+  return missed == 0 && rejected >= count / 2 && rejected + harmless == count ? 0 : 1;
+}
