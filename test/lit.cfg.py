@@ -7,7 +7,7 @@ import lit.formats
 config.name = "moec"
 config.test_format = lit.formats.ShTest(execute_external=False)
 config.suffixes = [".mlir"]
-config.excludes = ["data"]
+config.excludes = ["data", "inputs"]
 config.test_source_root = os.path.dirname(__file__)
 config.test_exec_root = os.path.join(config.moec_build, "test", "lit")
 config.environment["PATH"] = os.pathsep.join(
