@@ -150,14 +150,6 @@ MOE_DECOMPOSE(AttentionOp) {
 // Routing
 //===----------------------------------------------------------------------------------------------------------------===//
 
-bool RouteOp::decomposesForCodegen() {
-  return false;
-}
-
-MOE_DECOMPOSE(RouteOp) {
-  return emitOpError() << "has no decomposition yet; it is kept whole in every phase";
-}
-
 /// `index` where `guard` is not negative, -1 elsewhere.
 static Value guarded(TensorBuilder &b, Value guard, Value index) {
   return b.select(b.compare(ComparePredicate::LT, guard, b.splatLike(guard, 0)), b.splatLike(index, -1), index);

@@ -36,7 +36,7 @@ def Moe_RouteOp : Moe_Op<"route", [Pure, InferTypeOpAdaptor, AttrSizedOperandSeg
   let results = (outs Moe_IntTensor:$expert, Moe_IntTensor:$slot, Moe_FloatTensor:$weight, Moe_IntTensor:$token,
                       Moe_FloatTensor:$aux, Moe_FloatTensor:$probs, Moe_FloatTensor:$first_fraction, Moe_FloatTensor:$metrics);
   let adjointStatus = "yes";
-  let decompositionStatus = "planned: the discrete choices in finer operations";
+  let decompositionStatus = "yes";
   let cpuStatus = "yes";
 }
 
