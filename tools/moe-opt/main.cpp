@@ -22,6 +22,7 @@ int main(int argc, char **argv) {
   for (int i = 1; i < argc; ++i) {
     if (llvm::StringRef(argv[i]) == "--emit-status") {
       mlir::MLIRContext context(registry);
+      context.loadAllAvailableDialects();
       llvm::outs() << moe::ir::statusTable(context);
       return 0;
     }
