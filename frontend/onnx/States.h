@@ -10,6 +10,7 @@
 #include "frontend/onnx/Import.h"
 #include "frontend/onnx/Model.h"
 #include "ir/Ops.h"
+#include "llvm/ADT/STLExtras.h"
 #include "llvm/ADT/StringMap.h"
 
 namespace moe::frontend {
@@ -45,6 +46,8 @@ public:
   bool isConstant(const onnx::TensorProto &tensor) const;
   /// `type` is the tensor's type in the dialect; `user` names a node that reads it.
   ir::StateOp get(const onnx::TensorProto &tensor, mlir::RankedTensorType type);
+  /// Whether nothing says if a tensor that `get` was asked for is trained.
+  bool isAmbiguous(const onnx::TensorProto &tensor) const { return llvm::is_contained(ambiguous, &tensor); }
   ir::StateOp rng();
   /// The tensor that `name` is tied to, and whether it is its transpose.
   const Tie *tie(llvm::StringRef name) const;
