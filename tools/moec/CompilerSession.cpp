@@ -57,6 +57,10 @@ std::vector<Diagnostic> CompileFlags::check() const {
   else if (target.rfind("cpu:", 0) != 0)
     found.push_back(
         {"--target " + target + " does not exist", "", "", "use cpu:native or cpu:x86-64-v3", ExitCode::Usage});
+  frontend::ImportOptions unused;
+  for (const std::string &binding : bind)
+    if (auto status = frontend::addBinding(binding, unused); !status)
+      found.push_back(status.error());
   return found;
 }
 

@@ -52,15 +52,34 @@ int64_t parameterCount(const plan::Plan &plan) {
 
 std::map<std::string, int> stepKinds(const plan::Program &program) {
   std::map<std::string, int> kinds;
-  for (const plan::Step &step : program.steps()) {
-    const char *names[] = {"none", "kernel", "gemm", "attention", "route", "scatter_add", "fill", "copy"};
-    int work = step.work_case() == plan::Step::WORK_NOT_SET ? 0 : static_cast<int>(step.work_case()) - 9;
-    ++kinds[names[work]];
-  }
+  for (const plan::Step &step : program.steps())
+    ++kinds[stepKind(step)];
   return kinds;
 }
 
 } // namespace
+
+const char *stepKind(const plan::Step &step) {
+  switch (step.work_case()) {
+  case plan::Step::kKernel:
+    return "kernel";
+  case plan::Step::kGemm:
+    return "gemm";
+  case plan::Step::kAttention:
+    return "attention";
+  case plan::Step::kRoute:
+    return "route";
+  case plan::Step::kScatterAdd:
+    return "scatter_add";
+  case plan::Step::kFill:
+    return "fill";
+  case plan::Step::kCopy:
+    return "copy";
+  case plan::Step::WORK_NOT_SET:
+    break;
+  }
+  return "none";
+}
 
 std::string bytesText(double bytes) {
   const char *units[] = {"B", "KiB", "MiB", "GiB", "TiB"};

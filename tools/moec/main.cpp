@@ -8,6 +8,8 @@
 #include "frontend/models/ModelCommand.h"
 #include "runtime/core/Diagnostic.h"
 #include "tools/moec/CompileCommand.h"
+#include "tools/moec/GraphCommand.h"
+#include "tools/moec/InspectCommand.h"
 #include <iostream>
 
 namespace {
@@ -20,6 +22,8 @@ struct Command {
 constexpr Command kCommands[] = {
     {"model", "write a preset model as an ONNX file", moe::models::runModelCommand},
     {"compile", "compile a model into a plan", moe::tools::runCompileCommand},
+    {"inspect", "show what is in a model or a plan", moe::tools::runInspectCommand},
+    {"graph", "draw the steps of a plan", moe::tools::runGraphCommand},
 };
 
 std::string usage() {

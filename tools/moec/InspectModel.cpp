@@ -1,0 +1,288 @@
+//===- InspectModel.cpp - What is in a model ----------------------------------------------------------------------===//
+//
+// Part of the moec project, under the Apache License v2.0.
+//
+//===----------------------------------------------------------------------------------------------------------------===//
+
+#include "tools/moec/InspectModel.h"
+
+#include "frontend/onnx/Import.h"
+#include "frontend/onnx/States.h"
+#include "mlir/Dialect/Func/IR/FuncOps.h"
+#include "mlir/IR/Diagnostics.h"
+#include "passes/Pipeline.h"
+#include "tools/moec/InspectPrograms.h"
+#include "tools/moec/InspectText.h"
+#include "tools/moec/Report.h"
+#include "llvm/ADT/StringExtras.h"
+#include "llvm/ADT/StringSet.h"
+#include "llvm/Support/raw_ostream.h"
+
+#include <cstring>
+#include <nlohmann/json.hpp>
+
+using namespace mlir;
+
+namespace moe::tools {
+
+namespace {
+
+using Json = nlohmann::ordered_json;
+
+std::string dtypeName(int32_t type) {
+  switch (type) {
+  case onnx::TensorProto::FLOAT:
+    return "float32";
+  case onnx::TensorProto::DOUBLE:
+    return "float64";
+  default:
+    return llvm::StringRef(onnx::TensorProto::DataType_Name(type)).lower();
+  }
+}
+
+Type elementType(int32_t type, Builder &builder) {
+  switch (type) {
+  case onnx::TensorProto::FLOAT:
+    return builder.getF32Type();
+  case onnx::TensorProto::DOUBLE:
+    return builder.getF64Type();
+  case onnx::TensorProto::FLOAT16:
+    return builder.getF16Type();
+  case onnx::TensorProto::BFLOAT16:
+    return builder.getBF16Type();
+  case onnx::TensorProto::INT64:
+    return builder.getI64Type();
+  case onnx::TensorProto::INT32:
+    return builder.getI32Type();
+  default:
+    return builder.getI1Type();
+  }
+}
+
+/// Extents are numbers, or names if symbolic; "?" if the file says nothing. A value without a shape has null.
+Json describeValue(const onnx::ValueInfoProto &value) {
+  const onnx::TypeProto::Tensor &type = value.type().tensor_type();
+  Json shape = type.has_shape() ? Json::array() : Json();
+  for (const auto &dim : type.shape().dim()) {
+    if (dim.has_dim_value())
+      shape.push_back(dim.dim_value());
+    else
+      shape.push_back(dim.dim_param().empty() ? "?" : dim.dim_param());
+  }
+  return {{"name", value.name()}, {"dtype", dtypeName(type.elem_type())}, {"shape", std::move(shape)}};
+}
+
+/// Whether every shape of the inputs is known without bindings.
+bool isStatic(const Json &inputs) {
+  for (const Json &input : inputs) {
+    if (input["shape"].is_null())
+      return false;
+    for (const Json &extent : input["shape"])
+      if (!extent.is_number())
+        return false;
+  }
+  return true;
+}
+
+/// The `initial` attribute of a state; null if nothing is known.
+Json describeInitial(Attribute initial) {
+  if (auto number = dyn_cast_or_null<FloatAttr>(initial))
+    return {{"kind", "constant"}, {"value", number.getValueAsDouble()}};
+  auto entries = dyn_cast_or_null<DictionaryAttr>(initial);
+  if (!entries)
+    return nullptr;
+  Json json = Json::object();
+  auto pair = [&](const char *kind, const char *first, const char *second) {
+    if (auto numbers = entries.getAs<ArrayAttr>(kind)) {
+      json["kind"] = kind;
+      json[first] = cast<FloatAttr>(numbers[0]).getValueAsDouble();
+      json[second] = cast<FloatAttr>(numbers[1]).getValueAsDouble();
+    }
+  };
+  pair("normal", "mean", "stddev");
+  pair("uniform", "low", "high");
+  if (auto location = entries.getAs<StringAttr>("file")) {
+    json["kind"] = "file";
+    json["location"] = location.str();
+  }
+  if (entries.contains("data"))
+    json["kind"] = "data";
+  if (auto rows = entries.getAs<ArrayAttr>("zero_rows"))
+    for (Attribute row : rows)
+      json["zero_rows"].push_back(cast<IntegerAttr>(row).getInt());
+  return json;
+}
+
+/// Names of the initializers that are weights of experts: operands of ai.moec.MoE from the first expert weight to the
+/// last expert bias (frontend/models/Functions.h).
+llvm::StringSet<> expertNames(const onnx::GraphProto &graph) {
+  llvm::StringSet<> names;
+  for (const onnx::NodeProto &node : graph.node())
+    if (node.domain() == "ai.moec" && node.op_type() == "MoE")
+      for (int i = 2; i < std::min(6, node.input_size()); ++i)
+        names.insert(node.input(i));
+  return names;
+}
+
+/// Fills `parameters` and `counts`. A tensor that is tied to another is a parameter of the file but counted once.
+void describeParameters(const frontend::Model &model, frontend::StateTable &states, Builder &builder, Json &json) {
+  const llvm::StringSet<> experts = expertNames(model.graph());
+  llvm::StringSet<> known;
+  std::vector<Diagnostic> unknown;
+  json["parameters"] = Json::array();
+  int64_t total = 0, trained = 0, inExperts = 0;
+  for (const onnx::TensorProto &tensor : model.graph().initializer()) {
+    if (states.isConstant(tensor))
+      continue;
+    const std::vector<int64_t> shape(tensor.dims().begin(), tensor.dims().end());
+    Json entry = {{"name", tensor.name()}, {"shape", shape}, {"dtype", dtypeName(tensor.data_type())}};
+    const bool isExpert = experts.contains(tensor.name());
+    entry["expert"] = isExpert;
+    if (const frontend::Tie *tie = states.tie(tensor.name())) {
+      entry["tied_to"] = tie->source;
+      json["parameters"].push_back(std::move(entry));
+      continue;
+    }
+    ir::StateOp state = states.get(tensor, RankedTensorType::get(shape, elementType(tensor.data_type(), builder)));
+    const bool isTrained = state.getKind() == ir::StateKind::Parameter;
+    entry["kind"] = isTrained ? "trained" : states.isAmbiguous(tensor) ? "unknown" : "frozen";
+    entry["initial"] = describeInitial(state.getInitialAttr());
+    json["parameters"].push_back(std::move(entry));
+    const int64_t count = frontend::elementCount(tensor).value_or(0);
+    total += count;
+    trained += isTrained ? count : 0;
+    inExperts += isExpert ? count : 0;
+  }
+  json["counts"] = {{"total", total}, {"trained", trained}, {"in_experts", inExperts}};
+}
+
+/// G of the recipe, else of the file, else 1.
+int64_t routingGroups(const frontend::Model &model, int64_t ofRecipe) {
+  int64_t groups = 1;
+  std::string elements;
+  const onnx::TensorProto *tensor = model.initializer("routing_groups");
+  if (tensor && tensor->data_type() == onnx::TensorProto::INT64 && model.readElements(*tensor, elements) &&
+      elements.size() == sizeof(groups))
+    std::memcpy(&groups, elements.data(), sizeof(groups));
+  return ofRecipe > 0 ? ofRecipe : groups;
+}
+
+/// Imports the model, takes it as far as kernels are grouped, and notes programs and coverage on the way.
+void importPrograms(MLIRContext &context, const std::string &path, const frontend::ImportOptions &options,
+                    const frontend::Recipe &recipe, Json &json, std::vector<Diagnostic> &found) {
+  OwningOpRef<ModuleOp> module = frontend::importOnnx(context, path, options, found);
+  if (!module)
+    return;
+  ir::PipelineOptions pipeline;
+  pipeline.compute = frontend::name(recipe.precision.compute);
+  pipeline.last = ir::Phase::Fuse;
+  if (Status status = frontend::applyLoss(*module, recipe); !status) {
+    found.push_back(status.error());
+    pipeline.last = ir::Phase::Recompose;
+  }
+  frontend::setTraining(*module, recipe);
+  json["coverage"] = Json::array();
+  pipeline.observe = [&](ir::Phase phase, ModuleOp at) {
+    if (phase == ir::Phase::Recompose)
+      json["programs"] = describePrograms(at);
+    if (phase == ir::Phase::Recompose || phase == ir::Phase::Fuse)
+      addPlannedLowerings(at, json["coverage"]);
+  };
+  ScopedDiagnosticHandler handler(&context, [&](mlir::Diagnostic &diagnostic) {
+    std::string where;
+    llvm::raw_string_ostream os(where);
+    if (!isa<UnknownLoc>(diagnostic.getLocation()))
+      diagnostic.getLocation().print(os);
+    found.push_back({diagnostic.str(), where, {}, {}});
+    return success();
+  });
+  (void)ir::runPhases(*module, pipeline); // a failure is among the diagnostics
+  for (const Json &entry : json["coverage"])
+    found.push_back({"'" + entry["op"].get<std::string>() + "' cannot be compiled for the CPU yet",
+                     entry["where"].get<std::string>(), entry["why"].get<std::string>(), ""});
+}
+
+Json describeProblems(const std::vector<Diagnostic> &found) {
+  Json json = Json::array();
+  for (const Diagnostic &diagnostic : found)
+    json.push_back({{"what", diagnostic.what},
+                    {"where", diagnostic.where},
+                    {"why", diagnostic.why},
+                    {"remedy", diagnostic.remedy}});
+  return json;
+}
+
+} // namespace
+
+Json describeModel(const std::string &path, const InspectModelOptions &options, std::vector<Diagnostic> &found) {
+  std::optional<frontend::Recipe> recipe = frontend::readRecipe(options.recipe, options.set, found);
+  frontend::ImportOptions import;
+  for (const std::string &binding : options.bind)
+    if (Status status = frontend::addBinding(binding, import); !status)
+      found.push_back(status.error());
+  if (!recipe || !found.empty())
+    return nullptr;
+  import.routingGroups = recipe->routingGroups;
+  import.parameters = recipe->parameters;
+  import.ties = recipe->tie;
+  import.seed = recipe->seed;
+  std::unique_ptr<frontend::Model> model = frontend::Model::read(path, found);
+  if (!model)
+    return nullptr;
+
+  Json json = {{"kind", "model"}, {"path", path}, {"bytes", model->bytes()}, {"digest", hexText(model->digest())}};
+  json["producer"] = model->proto().producer_name();
+  json["preset"] = model->metadata("ai.moec.preset");
+  json["opsets"] = Json::object();
+  for (const onnx::OperatorSetIdProto &set : model->proto().opset_import())
+    json["opsets"][set.domain().empty() ? "ai.onnx" : set.domain()] = set.version();
+  json["inputs"] = Json::array();
+  json["outputs"] = Json::array();
+  // Old files list initializers among the inputs.
+  for (const onnx::ValueInfoProto &input : model->graph().input())
+    if (!model->initializer(input.name()))
+      json["inputs"].push_back(describeValue(input));
+  for (const onnx::ValueInfoProto &output : model->graph().output())
+    json["outputs"].push_back(describeValue(output));
+
+  MLIRContext context;
+  context.loadDialect<ir::MoeDialect, func::FuncDialect>();
+  {
+    OwningOpRef<ModuleOp> module = ModuleOp::create(UnknownLoc::get(&context));
+    frontend::StateTable states(*model, import, *module);
+    Builder builder(&context);
+    describeParameters(*model, states, builder, json);
+  }
+  json["routing_groups"] = routingGroups(*model, recipe->routingGroups);
+  if (options.wantsPrograms() || isStatic(json["inputs"]))
+    importPrograms(context, path, import, *recipe, json, found);
+  json["problems"] = describeProblems(found);
+  return json;
+}
+
+std::string modelText(const Json &model) {
+  auto number = [](const Json &value) { return std::to_string(value.get<int64_t>()); };
+  std::string text = model["path"].get<std::string>() + "\n";
+  if (std::string preset = model["preset"].get<std::string>(); !preset.empty())
+    text += fieldText("preset", preset);
+  text += fieldText("digest", model["digest"].get<std::string>());
+  for (const auto &[domain, version] : model["opsets"].items())
+    text += fieldText("opset of " + domain, number(version));
+  text += fieldText("routing groups", number(model["routing_groups"]));
+  text += "inputs\n" + tensorLines(model["inputs"]) + "outputs\n" + tensorLines(model["outputs"]);
+  text += "parameters\n" + tensorLines(model["parameters"]);
+  const Json &counts = model["counts"];
+  text += "elements of parameters\n" + fieldText("total", number(counts["total"])) +
+          fieldText("trained", number(counts["trained"])) + fieldText("in experts", number(counts["in_experts"]));
+  if (model.contains("programs"))
+    text += programsText(model["programs"]);
+  else if (model["problems"].empty())
+    text += "programs\n  bind the symbolic dimensions to see them, as --bind batch=4\n";
+  if (model.contains("coverage"))
+    text += "operations without a lowering for the CPU\n" + fieldText("kinds", number(model["coverage"].size()));
+  if (!model["problems"].empty())
+    text += "problems\n" + fieldText("number", number(model["problems"].size()));
+  return text;
+}
+
+} // namespace moe::tools

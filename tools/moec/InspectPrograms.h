@@ -1,0 +1,29 @@
+//===- InspectPrograms.h - What the compiler sees in a model ------------------------------------------------------===//
+//
+// Part of the moec project, under the Apache License v2.0.
+//
+//===----------------------------------------------------------------------------------------------------------------===//
+
+#ifndef MOEC_TOOLS_MOEC_INSPECTPROGRAMS_H
+#define MOEC_TOOLS_MOEC_INSPECTPROGRAMS_H
+
+#include "mlir/IR/BuiltinOps.h"
+
+#include <nlohmann/json_fwd.hpp>
+#include <string>
+
+namespace moe::tools {
+
+/// For each program of the module: `moe_layers`, `coarse` (operations that finer ones can express, by name) and `fine`
+/// (the others), how many of each; `flops` of one execution.
+nlohmann::ordered_json describePrograms(mlir::ModuleOp module);
+/// The same for people.
+std::string programsText(const nlohmann::ordered_json &programs);
+
+/// Adds to the array `coverage` each kind of operation of the module whose lowering for the CPU is planned and which is
+/// not decomposed before: `op`, `where` (the first location), `why`. Kinds that are there already are left out.
+void addPlannedLowerings(mlir::ModuleOp module, nlohmann::ordered_json &coverage);
+
+} // namespace moe::tools
+
+#endif // MOEC_TOOLS_MOEC_INSPECTPROGRAMS_H
