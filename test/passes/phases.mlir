@@ -54,7 +54,7 @@
 // REDEFINE: %{from} = %t.simplify3.mlir
 // REDEFINE: %{to} = %t.decompose.mlir
 // RUN: %{check} && %{same} %t.whole %{to}.numbers
-// REDEFINE: %{pass} = --simplify
+// REDEFINE: %{pass} = --simplify=merge=false
 // REDEFINE: %{from} = %t.decompose.mlir
 // REDEFINE: %{to} = %t.simplify4.mlir
 // RUN: %{check} && %{same} %t.whole %{to}.numbers

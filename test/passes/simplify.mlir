@@ -1,4 +1,5 @@
 // RUN: moe-opt %s --simplify | FileCheck %s
+// RUN: moe-opt %s --simplify=merge=false | FileCheck %s --check-prefix=APART
 // RUN: moe-opt %s --interpret=numbers --float64 > %t.before
 // RUN: moe-opt %s --simplify | moe-opt --interpret=numbers --float64 > %t.after
 // RUN: diff %t.before %t.after
@@ -91,7 +92,12 @@ func.func @reads(%x: tensor<3xf32>) -> (tensor<3xf32>, tensor<3xf32>, tensor<3xf
   return %a, %b, %c : tensor<3xf32>, tensor<3xf32>, tensor<3xf32>
 }
 
-// Equal operations are merged, operations nobody reads are dropped, writes stay.
+// Equal operations are merged, operations nobody reads are dropped, writes stay. Without merging the equal ones remain.
+// APART-LABEL: @merge
+// APART: moe.exp
+// APART: moe.exp
+// APART-NOT: moe.sin
+// APART: return
 // CHECK-LABEL: @merge
 // CHECK-SAME: (%[[X:.*]]: tensor<3xf32>)
 // CHECK-NEXT: %[[E:.*]] = moe.exp %[[X]]
