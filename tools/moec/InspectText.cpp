@@ -29,6 +29,8 @@ std::string fieldText(const std::string &name, const std::string &value) {
 }
 
 std::string shapeText(const Json &shape) {
+  if (shape.is_null())
+    return "of unknown shape";
   std::string text;
   for (const Json &extent : shape)
     text += (text.empty() ? "" : ", ") + (extent.is_string() ? extent.get<std::string>() : extent.dump());

@@ -18,7 +18,7 @@ std::string hexText(uint64_t value);
 /// "  NAME  VALUE" and a line break, values in one column. Long names push their value to the right, nothing is cut
 /// off.
 std::string fieldText(const std::string &name, const std::string &value);
-/// "[batch, 256]": numbers and names of dimensions.
+/// "[batch, 256]": numbers and names of dimensions; "of unknown shape" for null.
 std::string shapeText(const nlohmann::ordered_json &shape);
 /// A field per tensor: name, then dtype and shape, then what `initial` and `kind` say if they are there.
 std::string tensorLines(const nlohmann::ordered_json &tensors);

@@ -182,6 +182,9 @@ TEST(InspectForeign, ListsAllGapsAndWhatIsUnknown) {
   EXPECT_EQ(gaps, 2) << json["problems"];
   EXPECT_NE(outcome.err.find("com.example.Magic"), std::string::npos) << outcome.err;
 
+  EXPECT_TRUE(json["outputs"][0]["shape"].is_null()) << json["outputs"];
+  EXPECT_NE(inspect({m.path()}).out.find("of unknown shape"), std::string::npos);
+
   const Json told = inspect({m.path(), "--set", "parameters.default=train", "--json"}).json();
   EXPECT_EQ((*named(told["parameters"], "w"))["kind"], "trained");
 }
