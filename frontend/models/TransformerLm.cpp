@@ -101,6 +101,8 @@ private:
     setMetadata(model, "ai.moec.version", "1");
     setMetadata(model, "ai.moec.preset", "transformer_lm_gpt");
     setMetadata(model, "ai.moec.pad_id", std::to_string(o.padId));
+    // The position table has no row for more.
+    setMetadata(model, "ai.moec.max.seq", std::to_string(o.positions()));
     setMetadata(model, "ai.moec.tokenizer", o.vocabSize >= kByteVocabulary ? "bytes+4" : "none");
     setMetadata(model, "ai.moec.loss_weight", "loss_weight");
     setMetadata(model, "ai.moec.loss_sum", "loss_sum");

@@ -7,7 +7,9 @@
 #include "frontend/onnx/Import.h"
 #include "frontend/onnx/Program.h"
 #include "mlir/IR/Verifier.h"
+#include "llvm/ADT/StringExtras.h"
 #include "llvm/ADT/StringSet.h"
+#include <set>
 
 using namespace mlir;
 
@@ -70,6 +72,21 @@ void eraseUnreadStates(ModuleOp module) {
       state.erase();
 }
 
+/// A binding of a dimension that no input has is a typing error that would go unnoticed.
+void checkBindings(const Model &model, const ImportOptions &options, std::vector<Diagnostic> &diagnostics) {
+  std::set<std::string> dimensions;
+  for (const onnx::ValueInfoProto &input : model.graph().input())
+    for (const onnx::TensorShapeProto::Dimension &dim : input.type().tensor_type().shape().dim())
+      if (!dim.dim_param().empty())
+        dimensions.insert(dim.dim_param());
+  for (const Bindings *bindings : {&options.bindings, &options.evalBindings})
+    for (const auto &binding : *bindings)
+      if (!dimensions.contains(binding.first))
+        diagnostics.push_back({"no input has a dimension '" + binding.first + "'", "--bind",
+                               "the symbolic dimensions of " + model.path() + " are: " + llvm::join(dimensions, ", "),
+                               "correct the name or leave the binding out"});
+}
+
 void reportGaps(const ImportSession &session) {
   for (const auto &entry : session.gaps) {
     const Gap &gap = entry.second;
@@ -116,6 +133,7 @@ OwningOpRef<ModuleOp> importOnnx(MLIRContext &context, const std::string &path, 
     return {};
   const size_t before = diagnostics.size();
   OwningOpRef<ModuleOp> module = ModuleOp::create(UnknownLoc::get(&context));
+  checkBindings(*model, options, diagnostics);
   StateTable states(*model, options, *module);
   ImportSession session{*model, options, *module, states, {}, diagnostics};
 

@@ -146,8 +146,9 @@ std::unique_ptr<Model> Model::read(const std::string &path, std::vector<Diagnost
   model->findRawData(std::string(contents));
 
   size_t before = diagnostics.size();
+  llvm::StringSet<> damaged;
   for (const onnx::TensorProto &tensor : model->graph().initializer())
-    model->checkTensor(tensor, diagnostics);
+    model->checkTensor(tensor, damaged, diagnostics);
   model->checkGraph(diagnostics);
   model->checkFunctions(diagnostics);
   if (diagnostics.size() > before)
@@ -221,7 +222,8 @@ std::optional<Storage> Model::storage(const onnx::TensorProto &tensor) const {
   return storage;
 }
 
-void Model::checkTensor(const onnx::TensorProto &tensor, std::vector<Diagnostic> &diagnostics) const {
+void Model::checkTensor(const onnx::TensorProto &tensor, llvm::StringSet<> &damaged,
+                        std::vector<Diagnostic> &diagnostics) const {
   auto refuse = [&](std::string why) {
     diagnostics.push_back({"initializer '" + tensor.name() + "' cannot be used", file, std::move(why), kDamaged});
   };
@@ -253,12 +255,18 @@ void Model::checkTensor(const onnx::TensorProto &tensor, std::vector<Diagnostic>
     escapes |= *part == "..";
   if (escapes)
     return refuse("its external data '" + place->location + "' lie outside the folder of the model");
+  if (damaged.contains(place->location))
+    return;
   llvm::SmallString<256> name(folder());
   path::append(name, place->location);
   llvm::sys::fs::file_status status;
-  if (std::error_code code = llvm::sys::fs::status(name, status))
+  std::error_code code = llvm::sys::fs::status(name, status);
+  const bool tooShort = !code && (place->offset > status.getSize() || bytes > status.getSize() - place->offset);
+  if (code || tooShort)
+    damaged.insert(place->location);
+  if (code)
     return refuse("its external data '" + place->location + "' cannot be read: " + code.message());
-  if (place->offset > status.getSize() || bytes > status.getSize() - place->offset)
+  if (tooShort)
     refuse("its external data '" + place->location + "' end before byte " + std::to_string(place->offset + bytes));
 }
 

@@ -11,6 +11,7 @@
 #include "runtime/core/Diagnostic.h"
 #include "llvm/ADT/StringMap.h"
 #include "llvm/ADT/StringRef.h"
+#include "llvm/ADT/StringSet.h"
 #include <cstdint>
 #include <memory>
 #include <optional>
@@ -58,7 +59,9 @@ public:
 
 private:
   std::string folder() const;
-  void checkTensor(const onnx::TensorProto &tensor, std::vector<Diagnostic> &diagnostics) const;
+  /// `damaged` collects external files that are missing or too short: one message for each, not for each tensor in it.
+  void checkTensor(const onnx::TensorProto &tensor, llvm::StringSet<> &damaged,
+                   std::vector<Diagnostic> &diagnostics) const;
   void checkGraph(std::vector<Diagnostic> &diagnostics) const;
   void checkFunctions(std::vector<Diagnostic> &diagnostics) const;
   void findRawData(const std::string &contents);

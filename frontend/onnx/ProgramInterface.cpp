@@ -16,6 +16,9 @@ namespace moe::frontend {
 std::optional<llvm::SmallVector<int64_t>> Program::bindShape(const onnx::ValueInfoProto &value) {
   const std::string &path = session.model.path();
   auto refuse = [&](std::string what, std::string why, std::string remedy) {
+    // Inputs share their symbolic dimensions; the first one tells.
+    if (llvm::any_of(session.diagnostics, [&](const Diagnostic &known) { return known.what == what; }))
+      return;
     session.diagnostics.push_back(
         {std::move(what), path + ", input '" + value.name() + "'", std::move(why), std::move(remedy)});
   };
@@ -41,6 +44,15 @@ std::optional<llvm::SmallVector<int64_t>> Program::bindShape(const onnx::ValueIn
         continue;
       }
       extent = bound->second;
+      int64_t most = 0;
+      std::string limit = session.model.metadata("ai.moec.max." + dim.dim_param());
+      if (!llvm::StringRef(limit).getAsInteger(10, most) && extent > most) {
+        refuse("the extent '" + dim.dim_param() + "' of " + std::to_string(extent) +
+                   " is more than the model has room for",
+               "its positions end at " + std::to_string(most), "bind at most that, or write the model anew");
+        complete = false;
+        continue;
+      }
     }
     if (extent < 1 || count > kMaxElements / extent) {
       refuse("the extent " + std::to_string(extent) + " of dimension " + std::to_string(i) + " is out of range",
@@ -53,6 +65,12 @@ std::optional<llvm::SmallVector<int64_t>> Program::bindShape(const onnx::ValueIn
   }
   if (!complete)
     return std::nullopt;
+  if (!shape.empty() && groups > 1 && shape.front() % groups != 0) {
+    refuse("the batch of " + std::to_string(shape.front()) + " does not divide into " + std::to_string(groups) +
+               " routing groups",
+           "a group is a range of batch rows", "bind another batch or set routing_groups in the recipe");
+    return std::nullopt;
+  }
   return shape;
 }
 
