@@ -2,7 +2,11 @@
 import collections
 import json
 import os
+import pathlib
+import re
+import subprocess
 import sys
+import time
 
 sys.path.insert(0, os.path.join(os.environ["MOEC_ROOT"], "test/e2e/support"))
 import lab
@@ -16,14 +20,23 @@ lab.model("demo.onnx", "--decoder-ffn-embed-dim", 768, "--moe-freq", 2, "--moe-e
           layers=4, width=192, heads=4, tokens=256)  # fmt: skip
 compiled = lab.compile_plan("demo.onnx", "demo.moe", 16, 256, "--json").stdout
 printed = json.loads(compiled)
-output = lab.run("moerun", "train", "demo.moe", "--data", "text", "--save-dir", "demo", "--max-update", 5, "--verbose",
-                 "--log-format", "json").stdout  # fmt: skip
-memory = lab.records(output, "memory")[-1]["memory"]
+with open("output", "w+") as output:
+    process = subprocess.Popen(["moerun", "train", "demo.moe", "--data", "text", "--save-dir", "demo", "--max-update", "5",
+                                "--valid-split", "0.1", "--verbose", "--log-format", "json"], stdout=output)  # fmt: skip
+    peak = 0
+    while process.poll() is None:  # anonymous and shared memory, as moerun counts it, but at every moment
+        status = pathlib.Path(f"/proc/{process.pid}/status").read_text()
+        peak = max(peak, 1024 * sum(int(kilobytes) for kilobytes in re.findall(r"Rss(?:Anon|Shmem):\s*(\d+) kB", status)))
+        time.sleep(0.002)
+    output.seek(0)
+    memory = lab.records(output.read(), "memory")[-1]["memory"]
+report.check(process.returncode == 0, "training ends well")
 growth, certificate, libraries = (memory[f"{key}_bytes"] for key in ("growth", "certificate", "library_overhead"))
 report.check(str(certificate) in compiled, f"moec prints the certificate: {certificate} bytes")
 report.check(libraries <= 32 * MIB, f"libraries take at most {libraries / MIB:.0f} MiB")
 report.check(certificate / 2 < growth <= certificate + libraries + 16 * MIB,
              f"grew by {growth / MIB:.1f} MiB, certified are {certificate / MIB:.1f} MiB + {libraries / MIB:.0f} MiB")  # fmt: skip
+report.check(growth <= peak <= certificate + libraries + 16 * MIB, f"at no moment more than {peak / MIB:.1f} MiB in all")
 
 
 # Who allocates in an update: what 30 updates do more than 10, and 50 more than 30. Nothing but libraries may, and these must
