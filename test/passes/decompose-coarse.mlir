@@ -7,8 +7,7 @@
 
 // ALONE: module {
 
-// Generated kernels want the pieces; attention and routing stay, since libraries compute them. Dropout inside of a
-// decomposition would be decomposed as well: what a decomposition makes is looked at again.
+// Generated kernels want the pieces; attention and routing stay, since libraries compute them.
 // CHECK-LABEL: func.func @main
 // CHECK-NOT: moe.softmax
 // CHECK-NOT: moe.layer_norm
