@@ -72,7 +72,7 @@ public:
           return failure();
       SmallVector<int64_t> flat;
       for (Value result : op.getResults())
-        flat.append({slots[result].buffer, slots[result].offset});
+        flat.append({slots.lookup(result).buffer, slots.lookup(result).offset});
       if (!flat.empty())
         op.setAttr(kSlotsAttr, b.getDenseI64ArrayAttr(flat));
     }
@@ -103,14 +103,17 @@ private:
   LogicalResult assign(MoeOpInterface op) {
     BufferUse use = op.getBufferUse();
     switch (use.kind) {
-    case BufferUse::Kind::View:
-      slots[op->getResult(0)] = slots[op->getOperand(0)];
+    case BufferUse::Kind::View: {
+      // A copy first: inserting into the map invalidates references into it.
+      Slot shown = slots.lookup(op->getOperand(0));
+      slots[op->getResult(0)] = shown;
       return success();
+    }
     case BufferUse::Kind::Read:
       slots[op->getResult(0)] = stateSlot(cast<ReadOp>(*op).getStateAttr());
       return success();
     case BufferUse::Kind::Write:
-      if (slots[op->getOperand(0)] != stateSlot(cast<WriteOp>(*op).getStateAttr()))
+      if (slots.lookup(op->getOperand(0)) != stateSlot(cast<WriteOp>(*op).getStateAttr()))
         op->setAttr(kCopyAttr, UnitAttr::get(op->getContext()));
       return success();
     case BufferUse::Kind::Compute:
@@ -128,7 +131,7 @@ private:
     }
     if (use.mustBeInPlace)
       for (auto [result, operand] : use.inPlace)
-        if (slots[op->getResult(result)] != slots[op->getOperand(operand)])
+        if (slots.lookup(op->getResult(result)) != slots.lookup(op->getOperand(operand)))
           op->setAttr(kCopyAttr, UnitAttr::get(op->getContext()));
     if (auto bytes = op->getAttrOfType<IntegerAttr>(kScratchBytesAttr)) {
       int64_t buffer = newBuffer(nameOf(op->getLoc()) + ".scratch", static_cast<uint64_t>(bytes.getInt()));
@@ -170,11 +173,12 @@ private:
   /// place on.
   bool mayShare(Operation *op, const BufferUse &use, OpResult result, Slot slot) {
     for (auto [i, operand] : llvm::enumerate(op->getOperands())) {
-      if (slots[operand].buffer != slot.buffer || !overlaps(slots[operand], operand, slot, result))
+      Slot read = slots.lookup(operand);
+      if (read.buffer != slot.buffer || !overlaps(read, operand, slot, result))
         continue;
       bool paired = llvm::any_of(use.inPlace,
                                  [&](auto pair) { return pair.first == result.getResultNumber() && pair.second == i; });
-      if (!paired || slots[operand] != slot)
+      if (!paired || read != slot)
         return false;
     }
     return true;
@@ -201,7 +205,7 @@ private:
       if (r != result.getResultNumber())
         continue;
       Value operand = op->getOperand(i);
-      Slot slot = slots[operand];
+      Slot slot = slots.lookup(operand);
       const BufferEntry &buffer = table.buffers[slot.buffer];
       if (buffer.arena != ArenaClass::Step || slot.offset != 0 || buffer.bytes != tensorBytes(typeOf(result)))
         continue;
@@ -209,10 +213,10 @@ private:
         continue;
       // Another operand or result may already use these bytes.
       bool taken = llvm::any_of(op->getResults(), [&](OpResult other) {
-        return other.getResultNumber() < result.getResultNumber() && slots[other].buffer == slot.buffer;
+        return other.getResultNumber() < result.getResultNumber() && slots.lookup(other).buffer == slot.buffer;
       });
       for (auto [j, other] : llvm::enumerate(op->getOperands()))
-        taken |= j != i && slots[other].buffer == slot.buffer;
+        taken |= j != i && slots.lookup(other).buffer == slot.buffer;
       if (!taken)
         return slot;
     }

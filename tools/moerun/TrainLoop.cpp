@@ -104,7 +104,7 @@ Status TrainLoop::save() {
 }
 
 Status TrainLoop::validate() {
-  if (!evaluator)
+  if (!evaluator || !valid)
     return {};
   auto result = evaluator->run(*valid, "valid_", *watchdog, done);
   if (!result)
