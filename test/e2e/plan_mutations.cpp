@@ -34,7 +34,7 @@ namespace {
 constexpr int kUpdates = 2;
 constexpr int kOrders = 4;
 /// Precedes the error of a plan that is refused before anything of it has run.
-const std::string kRefused = "refused: ";
+constexpr std::string_view kRefused = "refused: ";
 
 /// Bits that a run leaves, or why it did not end.
 struct Result {
@@ -99,7 +99,7 @@ Status runProgram(Session &session, const char *name) {
 Expected<std::string> computeBits(PlanFile file, bool poison) {
   auto session = Session::create(std::move(file), SessionOptions{.poison = poison});
   if (!session) {
-    session.error().what = kRefused + session.error().what;
+    session.error().what = std::string(kRefused) + session.error().what;
     return tl::unexpected(session.error());
   }
   Session &run = **session;
