@@ -38,7 +38,7 @@ class Trainer:
     """Updates of a model; `forward` may be a compiled form of it."""
 
     def __init__(self, model, recipe, forward=None):
-        self.model, self.recipe, self.forward = model, recipe, forward or model
+        self.model, self.recipe, self.forward = model, recipe, model if forward is None else forward
         self.parameters = list(model.parameters())
         self.optimizer = torch.optim.AdamW(
             self.parameters, lr=recipe.lr, betas=recipe.betas, eps=recipe.eps, weight_decay=recipe.weight_decay,

@@ -1,0 +1,247 @@
+#!/usr/bin/env python3
+"""Training updates of moerun, PyTorch eager and torch.compile, taking turns on one machine.
+
+    python3 test/bench/cpu_step/run.py --bin build/bin -o test/bench/results/cpu_step
+
+Same first weights, batches, dtype (float32), threads; each update is forward, backward, clipping and AdamW. Each round
+gives each program a few updates in a row; of all its updates the fastest and the median are reported, since other work
+on the machine only ever adds. Needs PyTorch and the C++ compiler that torch.compile calls. Writes OUT.json and OUT.md.
+"""
+import argparse
+import dataclasses
+import json
+import os
+import pathlib
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+
+import numpy as np
+
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))
+from torch_peer import programs, safetensors  # noqa: E402
+from torch_peer.model import Config  # noqa: E402
+from torch_peer.training import Recipe  # noqa: E402
+
+FIRST_TOKEN, BATCHES = 4, 4
+# Relative, of a first loss: sums over some thousand tokens in float32.
+LOSS_TOLERANCE = 1e-5
+
+
+@dataclasses.dataclass(frozen=True)
+class Size:
+    width: int
+    heads: int
+    rows: int
+
+    def config(self):
+        return Config(width=self.width, ffn=4 * self.width, heads=self.heads)
+
+
+SIZES = {64: Size(64, 2, 16), 192: Size(192, 6, 16), 768: Size(768, 12, 8)}
+
+
+def processor_seconds(pid):
+    """Processor time of all threads of a process so far."""
+    total = 0
+    for task in pathlib.Path(f"/proc/{pid}/task").glob("*/schedstat"):
+        try:
+            total += int(task.read_text().split()[0])
+        except OSError:  # the thread has ended
+            pass
+    return total * 1e-9
+
+
+def peak_bytes(pid):
+    for line in pathlib.Path(f"/proc/{pid}/status").read_text().splitlines():
+        if line.startswith("VmHWM:"):
+            return int(line.split()[1]) * 1024
+    return 0
+
+
+@dataclasses.dataclass
+class Turn:
+    """What one program did in one round."""
+
+    seconds: list
+    processor: float  # seconds per update
+    losses: list
+    peak: int
+
+
+class Moerun:
+    """A new process each round, from the first weights; its first update, which touches all memory, is not counted."""
+
+    name = "moerun"
+
+    def __init__(self, args, plan, inputs):
+        self.command = [args.bin / "moerun", "run", plan, "--inputs", inputs, "--log-format", "json"]
+
+    def turn(self, updates):
+        updates = min(updates, BATCHES - 1)
+        command = [str(word) for word in [*self.command, "--steps", updates + 1]]
+        arrivals, losses = [], []
+        with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+            for line in process.stdout:
+                if '"loss"' not in line:
+                    continue
+                arrivals.append((time.perf_counter(), processor_seconds(process.pid)))
+                losses.append(json.loads(line)["loss"])
+                peak = peak_bytes(process.pid)
+        if process.returncode != 0 or len(losses) != updates + 1:
+            raise SystemExit(f"{' '.join(command)} ended with {process.returncode}")
+        seconds = [b[0] - a[0] for a, b in zip(arrivals, arrivals[1:])]
+        return Turn(seconds, (arrivals[-1][1] - arrivals[0][1]) / updates, losses, peak)
+
+    def close(self):
+        pass
+
+
+class Torch:
+    """One process for all rounds; two updates of its first turn warm up."""
+
+    def __init__(self, args, size, recipe, mode, initial, inputs):
+        self.name = f"PyTorch {mode}"
+        job = {"config": dataclasses.asdict(size.config()), "recipe": dataclasses.asdict(recipe), "mode": mode,
+               "threads": args.threads, "initial": str(initial), "inputs": str(inputs)}  # fmt: skip
+        worker = pathlib.Path(__file__).with_name("torch_worker.py")
+        environment = os.environ | {"OMP_NUM_THREADS": str(args.threads)}
+        self.process = subprocess.Popen([sys.executable, worker, json.dumps(job)], stdin=subprocess.PIPE,
+                                        stdout=subprocess.PIPE, text=True, env=environment)  # fmt: skip
+        self.first = self.ask(2)["losses"]
+
+    def ask(self, updates):
+        self.process.stdin.write(f"{updates}\n")
+        self.process.stdin.flush()
+        answer = self.process.stdout.readline()
+        if not answer:
+            raise SystemExit(f"{self.name} has ended")
+        return json.loads(answer)
+
+    def turn(self, updates):
+        before = processor_seconds(self.process.pid)
+        answer = self.ask(updates)
+        processor = (processor_seconds(self.process.pid) - before) / updates
+        return Turn(answer["seconds"], processor, self.first, answer["peak_bytes"])
+
+    def close(self):
+        self.process.stdin.close()
+        self.process.wait()
+
+
+def product_times(args, plan):
+    """moerun bench's record: `seconds` of all steps, `product_seconds` of matrix products and attention alone."""
+    done = subprocess.run([args.bin / "moerun", "bench", plan, "--steps", "5", "--json"], capture_output=True, text=True)
+    return programs.records(done.stdout)[-1] if done.returncode == 0 else None
+
+
+def measure(args, size, folder):
+    config, recipe = size.config(), Recipe()
+    plan, report = programs.compile_plan(args.bin, folder, config, recipe, size.rows, args.threads)
+    tokens = np.random.default_rng(1).integers(FIRST_TOKEN, config.vocabulary, (BATCHES, size.rows, config.length + 1))
+    inputs, initial = folder / "inputs.safetensors", folder / "initial.safetensors"
+    safetensors.save(inputs, {"input_ids": np.ascontiguousarray(tokens[..., :-1]),
+                              "labels": np.ascontiguousarray(tokens[..., 1:])})  # fmt: skip
+    programs.call([args.bin / "moerun", "run", plan, "--inputs", inputs, "--steps", 0, "--save-state", initial])
+
+    turns, peers = {}, [Moerun(args, plan, inputs)]
+    for mode in ("eager", "compile"):
+        print(f"width {size.width}: starting PyTorch {mode}", flush=True)
+        peers.append(Torch(args, size, recipe, mode, initial, inputs))
+    profile = None
+    for number in range(args.rounds):
+        for peer in peers:
+            turn = peer.turn(args.updates)
+            turns.setdefault(peer.name, []).append(turn)
+            print(f"width {size.width}, round {number + 1}: {peer.name} {min(turn.seconds) * 1e3:.1f} ms, "
+                  f"processor {turn.processor * 1e3:.1f} ms", flush=True)  # fmt: skip
+        again = product_times(args, plan)
+        if again and (not profile or again["product_seconds"] < profile["product_seconds"]):
+            profile = again
+    for peer in peers:
+        peer.close()
+
+    exact = turns["moerun"][0].losses[:2]
+    for name, list_of_turns in turns.items():
+        for ours, theirs in zip(exact, list_of_turns[0].losses[:2]):
+            if abs(ours - theirs) > LOSS_TOLERANCE * abs(theirs):
+                raise SystemExit(f"width {size.width}: {name} does not train the same model: loss {theirs}, ours {ours}")
+    count = size.rows * config.length
+    rows = []
+    for name, list_of_turns in turns.items():
+        seconds = [s for turn in list_of_turns for s in turn.seconds]
+        rows.append({
+            "program": name, "fastest": min(seconds), "median": statistics.median(seconds), "updates": len(seconds),
+            "tokens_per_second": count / min(seconds),
+            "processor_seconds": min(turn.processor for turn in list_of_turns),
+            "peak_bytes": max(turn.peak for turn in list_of_turns),
+        })  # fmt: skip
+    return {"width": size.width, "tokens": count, "parameters": report["parameters"], "rows": rows,
+            "certificate_bytes": report["memory"]["total"],
+            "profile": {key: profile[key] for key in ("seconds", "product_seconds", "wall_seconds")} if profile else None,
+            "first_losses": exact}  # fmt: skip
+
+
+def table(result):
+    head = result["surroundings"]
+    lines = [
+        f"# One training update beside PyTorch, {head['date']}",
+        "",
+        f"{head['cpu']}, {head['threads']} threads; PyTorch {head['torch']}; float32, forward, backward, clipping and AdamW. 4 layers, "
+        f"8 experts (top-2) in every second one, 256 positions. {head['rounds']} rounds in turns; load average of the machine "
+        f"{head['load'][0]:.1f} at the start, {head['load'][1]:.1f} at the end (a quiet machine shows about 2).",
+        "",
+        "Fastest and median update; processor time of all threads per update, least of the rounds; memory: peak of the process "
+        "(PyTorch: above its imports). GEMMs: the plan's matrix products and attention steps, as `moerun bench` times them.",
+        "",
+        "| width | tokens | program | tokens/s | fastest ms | median ms | processor ms | ÷ GEMMs | peak MiB | time ÷ moerun's | processor ÷ moerun's |",
+        "|---|---|---|---|---|---|---|---|---|---|---|",
+    ]
+    for size in result["sizes"]:
+        ours = size["rows"][0]
+        products = size["profile"]["product_seconds"] if size["profile"] else None
+        for row in size["rows"]:
+            ratio = f"{row['fastest'] / products:.2f}" if products else ""
+            lines.append(
+                f"| {size['width']} | {size['tokens']} | {row['program']} | {row['tokens_per_second']:.0f} | {row['fastest'] * 1e3:.1f} | "
+                f"{row['median'] * 1e3:.1f} | {row['processor_seconds'] * 1e3:.1f} | {ratio} | {row['peak_bytes'] / 2**20:.0f} | "
+                f"{row['fastest'] / ours['fastest']:.2f} | {row['processor_seconds'] / ours['processor_seconds']:.2f} |")  # fmt: skip
+    lines.append("")
+    for size in result["sizes"]:
+        text = f"Width {size['width']}: {size['parameters']} parameters, certificate {size['certificate_bytes'] / 2**20:.0f} MiB"
+        if size["profile"]:
+            p = size["profile"]
+            text += (f"; steps one by one {p['seconds'] * 1e3:.1f} ms, GEMMs of them {p['product_seconds'] * 1e3:.1f} ms, "
+                     f"ratio {p['seconds'] / p['product_seconds']:.2f}")  # fmt: skip
+        lines += [text + ".", ""]
+    return "\n".join(lines).rstrip() + "\n"
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--bin", type=pathlib.Path, required=True, help="folder of moec and moerun")
+    parser.add_argument("--widths", type=int, nargs="+", default=list(SIZES), choices=list(SIZES))
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--updates", type=int, default=3, help=f"measured in a row in a round, at most {BATCHES - 1}")
+    parser.add_argument("-o", "--out", type=pathlib.Path, help="writes OUT.json and OUT.md")
+    args = parser.parse_args()
+    if not 1 <= args.updates < BATCHES:
+        parser.error(f"--updates must be 1 to {BATCHES - 1}")
+    load, sizes = [os.getloadavg()[0]], []
+    surroundings = programs.surroundings() | {"threads": args.threads, "rounds": args.rounds}
+    for width in args.widths:
+        with tempfile.TemporaryDirectory() as folder:
+            sizes.append(measure(args, SIZES[width], pathlib.Path(folder)))
+        result = {"surroundings": surroundings | {"load": load + [os.getloadavg()[0]]}, "sizes": sizes}
+        if args.out:  # after each size: the larger ones take long
+            args.out.parent.mkdir(parents=True, exist_ok=True)
+            args.out.with_suffix(".json").write_text(json.dumps(result, indent=1) + "\n")
+            args.out.with_suffix(".md").write_text(table(result))
+    print(table(result))
+
+
+if __name__ == "__main__":
+    main()
