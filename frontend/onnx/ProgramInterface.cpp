@@ -81,14 +81,16 @@ bool Program::addArguments(llvm::SmallVectorImpl<Type> &types, llvm::SmallVector
     if (session.model.initializer(input.name()))
       continue;
     auto shape = bindShape(input);
-    Type element = shape ? elementType(input.type().tensor_type().elem_type()) : Type();
-    if (shape && !element) {
+    if (!shape) {
+      complete = false;
+      continue;
+    }
+    Type element = elementType(input.type().tensor_type().elem_type());
+    if (!element) {
       session.diagnostics.push_back({"input '" + input.name() + "' has an element type that moec does not know",
                                      session.model.path(),
                                      onnx::TensorProto::DataType_Name(input.type().tensor_type().elem_type()),
                                      "use int64, int32, bool or float"});
-    }
-    if (!element) {
       complete = false;
       continue;
     }
@@ -139,11 +141,12 @@ bool Program::returnOutputs(func::FuncOp function, Scope &scope) {
     values.push_back(value);
     kept.push_back(name);
   }
-  if (std::string weight = session.model.metadata("ai.moec.loss_weight"); !weight.empty())
-    if (Value value = lookup(scope, weight); value && !llvm::is_contained(kept, "loss_weight")) {
-      values.push_back(value);
-      kept.push_back("loss_weight");
-    }
+  for (const char *name : {"loss_weight", "inner_loss_sum"})
+    if (std::string inner = session.model.metadata("ai.moec." + std::string(name)); !inner.empty())
+      if (Value value = lookup(scope, inner); value && !llvm::is_contained(kept, name)) {
+        values.push_back(value);
+        kept.push_back(name);
+      }
   if (!moeMetrics.empty() && !llvm::is_contained(kept, "moe_metrics"))
     if (Value value = meanMoeMetrics()) {
       values.push_back(value);
