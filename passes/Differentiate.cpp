@@ -217,6 +217,8 @@ struct DifferentiatePass : impl::DifferentiateBase<DifferentiatePass> {
     TensorBuilder b(builder, loss.getLoc());
     addTo("sum.loss", b.mul(loss, weight));
     addTo("sum.weight", weight);
+    if (std::optional<unsigned> inner = findResult(step, "inner_loss_sum"))
+      addTo("sum.inner_loss", b.reshape(terminator.getOperand(*inner), {}));
     if (std::optional<unsigned> aux = findResult(step, "aux_loss"))
       addTo("sum.aux_loss", b.mul(b.reshape(terminator.getOperand(*aux), {}), weight));
     if (std::optional<unsigned> metrics = findResult(step, "moe_metrics"))

@@ -38,7 +38,7 @@ struct InsertEvaluationPass : impl::InsertEvaluationBase<InsertEvaluationPass> {
     // What only training reads is no output of the user's model.
     if (auto forward = module.lookupSymbol<func::FuncOp>("forward")) {
       BitVector drop(forward.getNumResults());
-      for (StringRef name : {"loss_weight", "moe_metrics"})
+      for (StringRef name : {"loss_weight", "inner_loss_sum", "moe_metrics"})
         if (std::optional<unsigned> index = findResult(forward, name))
           drop.set(*index);
       eraseResults(forward, drop);
@@ -66,6 +66,8 @@ struct InsertEvaluationPass : impl::InsertEvaluationBase<InsertEvaluationPass> {
     addTo("metric.eval_loss_sum", b.mul(loss, weight));
     addTo("metric.eval_ntokens", weight);
     addTo("metric.eval_batches", b.splatLike(loss, 1.0));
+    if (std::optional<unsigned> inner = findResult(eval, "inner_loss_sum"))
+      addTo("metric.eval_inner_loss_sum", b.reshape(terminator.getOperand(*inner), {}));
     if (std::optional<unsigned> aux = findResult(eval, "aux_loss"))
       addTo("metric.eval_moe_gate_loss_sum", b.mul(b.reshape(terminator.getOperand(*aux), {}), weight));
     if (std::optional<unsigned> metrics = findResult(eval, "moe_metrics"))

@@ -99,12 +99,14 @@ struct InsertUpdatePass : impl::InsertUpdateBase<InsertUpdatePass> {
     metric("ntokens", weight);
     metric("gradient_multiplier", multiplier);
     metric("applied", b.cast(apply, scalar.getElementType()));
+    if (module.lookupSymbol("sum.inner_loss"))
+      metric("inner_loss", b.div(states.read(builder, named("sum.inner_loss"), "sum.inner_loss"), weight));
     if (module.lookupSymbol("sum.aux_loss"))
       metric("moe_gate_loss", b.div(states.read(builder, named("sum.aux_loss"), "sum.aux_loss"), weight));
     if (module.lookupSymbol("sum.moe_metrics"))
       metric("moe_metrics", b.mul(states.read(builder, named("sum.moe_metrics"), "sum.moe_metrics"),
                                   1.0 / static_cast<double>(training.accumulate)));
-    for (StringRef sum : {"sum.loss", "sum.weight", "sum.aux_loss", "sum.moe_metrics"})
+    for (StringRef sum : {"sum.loss", "sum.weight", "sum.inner_loss", "sum.aux_loss", "sum.moe_metrics"})
       if (auto state = module.lookupSymbol<StateOp>(sum))
         states.write(builder, named(sum), sum, b.splat(state.getTensorType(), 0.0));
 

@@ -105,6 +105,7 @@ private:
     setMetadata(model, "ai.moec.max.seq", std::to_string(o.positions()));
     setMetadata(model, "ai.moec.tokenizer", o.vocabSize >= kByteVocabulary ? "bytes+4" : "none");
     setMetadata(model, "ai.moec.loss_weight", "loss_weight");
+    setMetadata(model, "ai.moec.inner_loss_sum", "cross_entropy_sum");
     setMetadata(model, "ai.moec.loss_sum", "loss_sum");
 
     graph.set_name("transformer_lm_gpt");

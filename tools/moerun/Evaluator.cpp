@@ -8,6 +8,7 @@
 
 #include <cmath>
 #include <numbers>
+#include <optional>
 #include <vector>
 
 namespace moe {
@@ -53,21 +54,27 @@ Expected<LogRecord> Evaluator::run(const Windows &windows, const std::string &pr
       sums[i] += session.metric(metrics.entries()[i].index);
   }
 
+  // What is minimised may hold more than the cross-entropy (a gate loss); perplexity is of the latter where it is
+  // known.
   double lossSum = 0, counted = 0;
+  std::optional<double> innerSum;
   for (size_t i = 0; i < sums.size(); ++i) {
     if (metrics.entries()[i].name == "eval_loss_sum")
       lossSum = sums[i];
     if (metrics.entries()[i].name == "eval_ntokens")
       counted = sums[i];
+    if (metrics.entries()[i].name == "eval_inner_loss_sum")
+      innerSum = sums[i];
   }
   if (!(counted > 0))
     return error("no label of the data counts", windows.tokens().path().string(), "all of them are padding");
   const double loss = lossSum / counted;
   LogRecord record;
   record[prefix + "loss"] = loss;
-  record[prefix + "ppl"] = std::exp(loss);
+  const double crossEntropy = innerSum.value_or(lossSum) / counted;
+  record[prefix + "ppl"] = std::exp(crossEntropy);
   if (windows.tokens().isBytes())
-    record[prefix + "bits_per_byte"] = loss / std::numbers::ln2;
+    record[prefix + "bits_per_byte"] = crossEntropy / std::numbers::ln2;
   record[prefix + "ntokens"] = static_cast<int64_t>(counted);
   for (size_t i = 0; i < sums.size(); ++i) {
     std::string_view name = metrics.entries()[i].name;
