@@ -198,8 +198,13 @@ LogicalResult fillLibraryWork(Operation *op, int threads, plan::Step &step) {
       .Case([&](RouteBackwardOp route) { return fillRouteBackward(route, step); })
       .Case([&](ScatterAddOp scatter) { return fillScatterAdd(scatter, step); })
       .Default([](Operation *other) {
-        return other->emitError() << "'" << other->getName()
-                                  << "' cannot run on the CPU: " << cast<MoeOpInterface>(other).getObligations().cpu;
+        InFlightDiagnostic error = other->emitError() << "'" << other->getName() << "' cannot run on the CPU: ";
+        StringRef status = cast<MoeOpInterface>(other).getObligations().cpu;
+        if (!status.starts_with("yes"))
+          return LogicalResult(error << status);
+        // What kernels compute has been fused by now, unless they do not know its element types.
+        return LogicalResult(error << "no kernel for its element types " << other->getOperandTypes() << " -> "
+                                   << other->getResultTypes());
       });
 }
 
