@@ -107,7 +107,7 @@ private:
 };
 
 /// Metadata of nodes that give the double which a float attribute rounds: this prefix, then the attribute's name.
-inline const std::string kExactPrefix = "ai.moec.f64.";
+inline constexpr const char *kExactPrefix = "ai.moec.f64.";
 
 /// Name for messages and call paths: the node's own, or its first output's.
 std::string nodeName(const onnx::NodeProto &node);
