@@ -363,7 +363,7 @@ Value NodeEmitter::compute(NodeId id, Scope &scope) {
   case Node::Kind::Map:
     return map(n, scope);
   case Node::Kind::Random:
-    return random(n, scope);
+    return keptRandom(id, scope);
   case Node::Kind::Choose: {
     Value condition = node(n.operands[0], scope), yes = node(n.operands[1], scope), no = node(n.operands[2], scope);
     if (isa<VectorType>(condition.getType()) || isa<VectorType>(yes.getType()) || isa<VectorType>(no.getType())) {
@@ -484,6 +484,20 @@ std::pair<Value, Value> NodeEmitter::multiplyWide(Value word, uint32_t factor) {
 }
 
 /// Philox4x32-10 as in the description of random_uniform.
+Value NodeEmitter::keptRandom(NodeId id, Scope &scope) {
+  const Node &n = graph.nodes[id];
+  auto memory = kept.find(id);
+  if (memory == kept.end() || !varies(n.address, scope))
+    return random(n, scope);
+  Value pointer = pointerAt(memory->second, b.getF32Type(), scope.dims[scope.vectorDim]);
+  if (filled.contains(id))
+    return loadRaw(vectorOf(b.getF32Type()), pointer, 4);
+  Value value = random(n, scope);
+  storeRaw(value, pointer, 4); // lanes beyond the row have room
+  filling.insert(id);
+  return value;
+}
+
 Value NodeEmitter::random(const Node &n, Scope &scope) {
   auto op = cast<RandomUniformOp>(n.op);
   uint64_t mixed = static_cast<uint64_t>(op.getSeed()) + 0x9E3779B97F4A7C15 * static_cast<uint64_t>(op.getSite());

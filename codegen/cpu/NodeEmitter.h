@@ -40,6 +40,11 @@ public:
   /// Pointers of this call; null for what it does not touch.
   llvm::SmallVector<mlir::Value> inputs, outputs;
   mlir::Value scratch;
+  /// Memory on the stack in which a pass over a row leaves its random numbers for the passes that follow: reading costs
+  /// far less than drawing again. By node; one float per element of the row, up to whole vectors.
+  llvm::DenseMap<NodeId, mlir::Value> kept;
+  /// Those of `kept` that the pass being emitted finds filled, and those that it fills.
+  llvm::DenseSet<NodeId> filled, filling;
 
   /// Value of a node: a vector if it varies along the vector dimension of the scope, else a scalar.
   mlir::Value node(NodeId id, Scope &scope);
@@ -87,6 +92,8 @@ private:
   mlir::Value read(mlir::Value base, const Node &node, int64_t elements, Scope &scope);
   mlir::Value map(const Node &node, Scope &scope);
   mlir::Value random(const Node &node, Scope &scope);
+  /// `random`, by way of `kept`.
+  mlir::Value keptRandom(NodeId id, Scope &scope);
   /// High and low words of 32 x 32 bit products with a constant.
   std::pair<mlir::Value, mlir::Value> multiplyWide(mlir::Value word, uint32_t factor);
   mlir::Value bound(const Node &node, Scope &scope);

@@ -6,7 +6,9 @@
 
 #include "codegen/cpu/KernelEmitter.h"
 #include "mlir/Dialect/Arith/IR/Arith.h"
+#include "mlir/Dialect/LLVMIR/LLVMDialect.h"
 #include "mlir/Dialect/SCF/IR/SCF.h"
+#include "llvm/Support/MathExtras.h"
 
 using namespace mlir;
 
@@ -16,6 +18,8 @@ namespace {
 
 /// Independent accumulators per reduction: they hide the latency of additions.
 constexpr unsigned rowUnroll = 4;
+/// Most stack that random numbers of a row may take.
+constexpr int64_t keptBytes = 32 << 10;
 
 /// The passes over one row.
 class RowPasses {
@@ -117,11 +121,36 @@ void RowPasses::storePerRow(Scope &scope) {
   store(perRow, scope);
 }
 
+/// Gives rows that are walked more than once memory for their random numbers.
+void keepRandom(NodeEmitter &e, unsigned passes) {
+  const Strategy &s = e.strategy;
+  if (passes < 2 || s.inner.size() != 1)
+    return;
+  // Masked loads among the stores have been measured to cost more than the draws that they save.
+  if (llvm::any_of(e.graph.nodes,
+                   [](const Node &node) { return node.kind == Node::Kind::Load && node.guard != noNode; }))
+    return;
+  int64_t length = llvm::alignTo(s.sizeOf(s.inner[0]), s.lanes), room = keptBytes;
+  for (auto [id, node] : llvm::enumerate(e.graph.nodes)) {
+    if (node.kind != Node::Kind::Random || (room -= length * 4) < 0)
+      continue;
+    e.kept[static_cast<NodeId>(id)] =
+        LLVM::AllocaOp::create(e.b, LLVM::LLVMPointerType::get(e.b.getContext()), e.b.getF32Type(), e.constant(length),
+                               /*alignment=*/64);
+  }
+}
+
+/// What the pass before has filled the next one may read.
+void endPass(NodeEmitter &e) {
+  e.filled.insert(e.filling.begin(), e.filling.end());
+}
+
 } // namespace
 
 void emitRows(NodeEmitter &e, Value begin, Value end) {
   const Strategy &s = e.strategy;
   RowPasses passes(e);
+  keepRandom(e, s.stages + passes.needsFinalPass());
   forLoop(e, begin, end, 1, {}, [&](Value row, Values &) {
     Scope scope = outerScope(e);
     setDims(e, s.outer, row, scope);
@@ -130,6 +159,7 @@ void emitRows(NodeEmitter &e, Value begin, Value end) {
       Values results = passes.reduce(stage, wholeSpan(e, s.inner.back()), scope, stores);
       for (auto [id, result] : llvm::zip(passes.reductionsOf(stage), results))
         scope.values[id] = result;
+      endPass(e);
     }
     if (passes.needsFinalPass())
       passes.storeFull(wholeSpan(e, s.inner.back()), scope);
