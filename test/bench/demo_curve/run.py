@@ -109,7 +109,7 @@ def table(result):
     lines = [
         f"# The demo beside PyTorch, {head['date']}",
         "",
-        f"{head['cpu']}, {head['threads']} threads; PyTorch {head['torch']}, float32. The model and recipe of `tools/demo`, the same first weights "
+        f"{head['cpu']}, threads: {head['threads']}; PyTorch {head['torch']}, float32. The model and recipe of `tools/demo`, the same first weights "
         f"and batches; the first {result['updates']} updates of its schedule. The last {result['held_out']:.1%} of the text are held out; "
         f"a bigram table needs {result['bigram']} bits for each of these bytes.",
         "",
