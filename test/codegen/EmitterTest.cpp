@@ -197,6 +197,39 @@ TEST_F(Emitter, ContiguousAccessesUseNoGathers) {
   EXPECT_EQ(report.llvmIr[0].find("contract"), std::string::npos);
 }
 
+// Random numbers that a later pass over a row reads from where the first one has left them are those that it would have
+// drawn: at full vectors, at the masked rest of a row, in every row.
+TEST_F(Emitter, LaterPassesSeeTheSameRandomNumbers) {
+  const std::string full = "tensor<37x199xf32>", row = "tensor<37xf32>";
+  auto binary = [](const char *result, const char *op, const char *x, const char *y, const std::string &type) {
+    return std::string(" %") + result + " = moe." + op + " %" + x + ", %" + y + " : (" + type + ", " + type + ") -> " +
+           type;
+  };
+  auto reduce = [&](const char *result, const char *x) {
+    return std::string(" %") + result + " = moe.reduce %" + x + " {dims = array<i64: 1>, kind = 0 : i32} : (" + full +
+           ") -> " + row;
+  };
+  auto spread = [&](const char *result, const char *x) {
+    return std::string(" %") + result + " = moe.broadcast %" + x + " {dims = array<i64: 0>} : (" + row + ") -> " + full;
+  };
+  Case c = parse(region("row_reduce", {full, "tensor<2xi64>"}, {full, full},
+                        " %r = moe.random_uniform %a1 {seed = 5 : i64, site = 2 : i64} : (tensor<2xi64>) -> " + full +
+                            binary("s", "add", "a0", "r", full) + reduce("t", "s") + spread("u", "t") +
+                            binary("d", "sub", "s", "u", full) + binary("e", "mul", "d", "r", full) + reduce("v", "e") +
+                            spread("w", "v") + binary("f", "add", "w", "r", full) + " moe.yield %f, %r : " + full +
+                            ", " + full));
+  c.inputs[1].ints = {3, 1};
+  for (const char *target : {"native", "x86-64-v3"}) {
+    KernelRunner runner(*context, target);
+    ASSERT_GE(runner.add(c.op), 0);
+    ASSERT_TRUE(runner.load());
+    auto bytes = runner.run(0, c.inputs, {});
+    std::vector<HostTensor> expected = reference(c);
+    EXPECT_LE(relativeError(fromBytes(bytes[0].data(), typeOf(c.op.getOutputs()[0])), expected[0]), 1e-5) << target;
+    EXPECT_EQ(relativeError(fromBytes(bytes[1].data(), typeOf(c.op.getOutputs()[1])), expected[1]), 0) << target;
+  }
+}
+
 // Ties, subnormals, overflow and NaN of the integer code that rounds to bfloat16, and of half precision.
 TEST_F(Emitter, RoundsNarrowFloats) {
   KernelRunner runner(*context, "native");
