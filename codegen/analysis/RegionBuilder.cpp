@@ -286,8 +286,10 @@ FailureOr<NodeId> Builder::gather(GatherOp gather, const Index &index, NodeId gu
   FailureOr<NodeId> row = value(gather.getIndex(), Index(index.begin(), index.begin() + rank), guard);
   if (failed(row))
     return failure();
-  Node node(Node::Kind::NonNegative, boolType());
+  // Negative rows read zeros by definition; rows behind the end too, so that no index leads out of the table.
+  Node node(Node::Kind::RowExists, boolType());
   node.operands = {*row};
+  node.high = typeOf(gather.getTable()).getDimSize(0);
   NodeId valid = append(std::move(node));
   auto [it, isNew] = symbolOf.try_emplace(*row);
   if (isNew) {

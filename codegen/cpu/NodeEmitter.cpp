@@ -375,9 +375,10 @@ Value NodeEmitter::compute(NodeId id, Scope &scope) {
   case Node::Kind::InRange:
   case Node::Kind::Divides:
     return bound(n, scope);
-  case Node::Kind::NonNegative: {
+  case Node::Kind::RowExists: {
+    // One unsigned comparison: negative numbers are large.
     Value value = node(n.operands[0], scope);
-    return arith::CmpIOp::create(b, arith::CmpIPredicate::sge, value, number(value.getType(), 0));
+    return arith::CmpIOp::create(b, arith::CmpIPredicate::ult, value, number(value.getType(), n.high));
   }
   case Node::Kind::And: {
     Value lhs = node(n.operands[0], scope), rhs = node(n.operands[1], scope);

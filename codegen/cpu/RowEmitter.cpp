@@ -132,8 +132,9 @@ void keepRandom(NodeEmitter &e, unsigned passes) {
     return;
   int64_t length = llvm::alignTo(s.sizeOf(s.inner[0]), s.lanes), room = keptBytes;
   for (auto [id, node] : llvm::enumerate(e.graph.nodes)) {
-    if (node.kind != Node::Kind::Random || (room -= length * 4) < 0)
+    if (node.kind != Node::Kind::Random || room < length * 4)
       continue;
+    room -= length * 4;
     e.kept[static_cast<NodeId>(id)] =
         LLVM::AllocaOp::create(e.b, LLVM::LLVMPointerType::get(e.b.getContext()), e.b.getF32Type(), e.constant(length),
                                /*alignment=*/64);
