@@ -12,6 +12,16 @@ using namespace mlir;
 
 namespace moe::ir {
 
+std::string locationName(Location loc) {
+  if (auto name = dyn_cast<NameLoc>(loc))
+    return name.getName().str();
+  if (auto fused = dyn_cast<FusedLoc>(loc))
+    for (Location inner : fused.getLocations())
+      if (std::string name = locationName(inner); !name.empty())
+        return name;
+  return "";
+}
+
 StringRef arenaName(ArenaClass arena) {
   static constexpr StringLiteral names[] = {"state", "gradients", "step", "staging"};
   return names[static_cast<int>(arena)];

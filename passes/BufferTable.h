@@ -34,6 +34,9 @@ inline constexpr llvm::StringLiteral kCopyAttr = "moe.copy";
 /// On a function: peak bytes of values that are live at once, the lower bound of its step arena.
 inline constexpr llvm::StringLiteral kLowerBoundAttr = "moe.live_lower_bound";
 
+/// Name of a location as users know it: the ONNX value; empty if it has none.
+std::string locationName(mlir::Location loc);
+
 enum class ArenaClass { State, Gradients, Step, Staging };
 llvm::StringRef arenaName(ArenaClass arena);
 

@@ -28,16 +28,6 @@ namespace moe::ir {
 
 namespace {
 
-std::string nameOf(Location loc) {
-  if (auto name = dyn_cast<NameLoc>(loc))
-    return name.getName().str();
-  if (auto fused = dyn_cast<FusedLoc>(loc))
-    for (Location inner : fused.getLocations())
-      if (std::string name = nameOf(inner); !name.empty())
-        return name;
-  return "";
-}
-
 class FunctionBufferizer {
 public:
   FunctionBufferizer(func::FuncOp function, BufferTable &table, const StateAliases &aliases,
@@ -126,7 +116,7 @@ private:
       else if (std::optional<Slot> operand = takeOver(op, use, result))
         slot = *operand;
       else
-        slot = {newBuffer(nameOf(result.getLoc()), tensorBytes(typeOf(result))), 0};
+        slot = {newBuffer(locationName(result.getLoc()), tensorBytes(typeOf(result))), 0};
       slots[result] = slot;
     }
     if (use.mustBeInPlace)
@@ -134,7 +124,7 @@ private:
         if (slots.lookup(op->getResult(result)) != slots.lookup(op->getOperand(operand)))
           op->setAttr(kCopyAttr, UnitAttr::get(op->getContext()));
     if (auto bytes = op->getAttrOfType<IntegerAttr>(kScratchBytesAttr)) {
-      int64_t buffer = newBuffer(nameOf(op->getLoc()) + ".scratch", static_cast<uint64_t>(bytes.getInt()));
+      int64_t buffer = newBuffer(locationName(op->getLoc()) + ".scratch", static_cast<uint64_t>(bytes.getInt()));
       op->setAttr(kScratchAttr, Builder(op->getContext()).getI64IntegerAttr(buffer));
     }
     return success();

@@ -16,16 +16,6 @@ using namespace moe::ir;
 
 namespace moe::codegen {
 
-std::string locationName(Location loc) {
-  if (auto name = dyn_cast<NameLoc>(loc))
-    return name.getName().str();
-  if (auto fused = dyn_cast<FusedLoc>(loc))
-    for (Location inner : fused.getLocations())
-      if (std::string name = locationName(inner); !name.empty())
-        return name;
-  return "";
-}
-
 void setSlice(plan::Slice *slice, Slot slot, uint64_t bytes) {
   slice->set_buffer(static_cast<uint32_t>(slot.buffer));
   slice->set_offset(static_cast<uint64_t>(slot.offset));

@@ -36,9 +36,6 @@ private:
   llvm::DenseMap<mlir::Value, ir::Slot> slots;
 };
 
-/// Name of a location as users know it: the ONNX value.
-std::string locationName(mlir::Location loc);
-
 void setSlice(plan::Slice *slice, ir::Slot slot, uint64_t bytes);
 
 } // namespace moe::codegen
