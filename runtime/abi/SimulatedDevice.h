@@ -1,0 +1,38 @@
+//===- SimulatedDevice.h - What CUDA kernels built for the host call ----------------------------------------------===//
+//
+// Part of the moec project, under the Apache License v2.0.
+//
+//===--------------------------------------------------------------------------------------------------------------===//
+//
+// The target `cuda:simulated` compiles the very functions of the other CUDA targets for the host, as a shared object
+// (image format "host") that the simulated device loads and that finds these functions there. A generated kernel is
+// `extern "C" void symbol(void *const *arguments)`, called once per thread of the grid: argument i, a pointer, lies at
+// `*(void **)arguments[i]`, as in the argument array of cudaLaunchKernel. Grids and blocks have one dimension, warps 32
+// threads; every thread of a block meets every barrier, every lane of a warp every shuffle.
+//
+//===--------------------------------------------------------------------------------------------------------------===//
+
+#ifndef MOEC_RUNTIME_ABI_SIMULATEDDEVICE_H
+#define MOEC_RUNTIME_ABI_SIMULATEDDEVICE_H
+
+#include <stdint.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+/// threadIdx.x, blockIdx.x.
+uint32_t moe_sim_thread(void);
+uint32_t moe_sim_block(void);
+/// __syncthreads().
+void moe_sim_barrier(void);
+/// __shfl_xor_sync over the full warp: the value of lane (own lane ^ mask).
+uint32_t moe_sim_shuffle_xor(uint32_t value, uint32_t mask);
+/// Start of the block's dynamic shared memory, 16-byte aligned.
+void *moe_sim_shared(void);
+
+#ifdef __cplusplus
+}
+#endif
+
+#endif // MOEC_RUNTIME_ABI_SIMULATEDDEVICE_H
