@@ -79,8 +79,8 @@ void fillTarget(ModuleOp module, const CpuTarget &cpu, int threads, plan::Plan &
     }
 }
 
-LogicalResult compileKernels(ModuleOp module, KernelCompiler &compiler, const EmitPlanOptions &options,
-                             PlanFile &file) {
+LogicalResult compileKernels(KernelCompiler &compiler, llvm::ArrayRef<StepEmitter::Parameters> parameters,
+                             const EmitPlanOptions &options, PlanFile &file) {
   if (compiler.kernels().empty())
     return success();
   CompileOptions compileOptions;
@@ -92,12 +92,14 @@ LogicalResult compileKernels(ModuleOp module, KernelCompiler &compiler, const Em
   out->set_format("elf");
   out->set_bytes(image->size());
   file.blobs.push_back(std::move(*image));
-  for (const KernelInfo &kernel : compiler.kernels()) {
+  for (auto [kernel, uses] : llvm::zip_equal(compiler.kernels(), parameters)) {
     plan::Kernel *entry = file.plan.add_kernels();
     entry->set_symbol(kernel.symbol);
     entry->set_image(0);
     entry->set_emitter(kernel.emitter);
     entry->set_structural_hash(kernel.structuralHash);
+    for (const plan::KernelParameter &use : uses)
+      *entry->add_parameters() = use;
   }
   return success();
 }
@@ -134,7 +136,7 @@ FailureOr<PlanFile> emitPlan(ModuleOp module, const EmitPlanOptions &options) {
   for (auto function : module.getOps<func::FuncOp>())
     if (failed(steps.emit(function, *file.plan.add_programs())))
       return failure();
-  if (failed(compileKernels(module, compiler, options, file)))
+  if (failed(compileKernels(compiler, steps.kernelParameters(), options, file)))
     return failure();
   return file;
 }

@@ -8,7 +8,6 @@
 
 #include "codegen/cpu/FusedPlan.h"
 #include "codegen/plan/Work.h"
-#include "passes/StateAliases.h"
 #include "passes/TrainingAttributes.h"
 
 using namespace mlir;
@@ -41,6 +40,13 @@ void addScratch(plan::Step &step, Operation *op, uint64_t bytes, plan::Operand::
 }
 
 } // namespace
+
+StepEmitter::StepEmitter(ModuleOp module, const BufferTable &table, KernelCompiler &compiler, int threads)
+    : module(module), table(table), compiler(compiler), threads(threads), aliases(module) {
+  for (auto [i, buffer] : llvm::enumerate(table.buffers))
+    if (buffer.arena == ArenaClass::State || buffer.arena == ArenaClass::Gradients)
+      stateBuffers[buffer.name] = static_cast<int64_t>(i);
+}
 
 LogicalResult StepEmitter::emit(func::FuncOp function, plan::Program &program) {
   FailureOr<llvm::DenseMap<Value, Slot>> found = readSlots(function);
@@ -76,9 +82,7 @@ LogicalResult StepEmitter::emitStagedInputs(func::FuncOp function, plan::Program
       auto state = module.lookupSymbol<StateOp>(kProgressState);
       if (!state)
         return function.emitError() << "reads one of several micro-batches, but there is no state " << kProgressState;
-      for (auto [i, buffer] : llvm::enumerate(table.buffers))
-        if (buffer.name == kProgressState && buffer.arena == ArenaClass::State)
-          progress = Slot{static_cast<int64_t>(i), 0};
+      progress = Slot{stateBuffers.at(kProgressState), 0};
     }
     auto type = cast<RankedTensorType>(argument.getType());
     auto name = function.getArgAttrOfType<StringAttr>(argument.getArgNumber(), kNameAttr);
@@ -110,13 +114,10 @@ LogicalResult StepEmitter::emitOp(Operation *op, plan::Program &program) {
   case BufferUse::Kind::Write:
     if (op->hasAttr(kCopyAttr)) {
       auto write = cast<WriteOp>(op);
-      StateAliases aliases(module);
       StateAliases::Place place = aliases.place(write.getStateAttr());
       unsigned width = elementBytes(place.state.getTensorType().getElementType());
-      for (auto [i, buffer] : llvm::enumerate(table.buffers))
-        if (buffer.name == place.storage.getValue() && buffer.arena != ArenaClass::Step)
-          emitCopy(op, typeOf(write.getValue()), slots[write.getValue()],
-                   {static_cast<int64_t>(i), place.offset * width}, program);
+      emitCopy(op, typeOf(write.getValue()), slots[write.getValue()],
+               {stateBuffers.at(place.storage.getValue()), place.offset * width}, program);
     }
     return success();
   case BufferUse::Kind::Compute:
@@ -148,38 +149,46 @@ LogicalResult StepEmitter::emitFused(FusedOp op, plan::Program &program) {
     kernel->set_kernel((*kernels)[number]);
     kernel->set_extent(call.extent);
     kernel->set_grain(call.grain);
-    for (const PlannedOperand &planned : call.operands) {
-      if (planned.kind == PlannedOperand::Kind::Scratch) {
-        kernel->add_pointers(step->operands_size());
-        plan::Operand::Access access = plan->calls.size() == 1 ? plan::Operand::SCRATCH
-                                       : number == 0           ? plan::Operand::WRITE
-                                                               : plan::Operand::READ;
-        addScratch(*step, op, plan->scratchBytes, access);
-        continue;
-      }
-      bool isInput = planned.kind == PlannedOperand::Kind::Input;
-      Value value = isInput ? op.getInputs()[planned.index] : op.getOutputs()[planned.index];
-      Slot slot = slots[value];
-      // An output that lies in an input's memory is the same operand, read and written.
-      int same = -1;
-      for (int i = 0; i < step->operands_size(); ++i) {
-        const plan::Slice &slice = step->operands(i).slice();
-        if (slice.buffer() == slot.buffer && slice.offset() == static_cast<uint64_t>(slot.offset) &&
-            slice.bytes() == tensorBytes(typeOf(value)))
-          same = i;
-      }
-      plan::Operand::Access access = isInput ? plan::Operand::READ : plan::Operand::WRITE;
-      if (same >= 0) {
-        kernel->add_pointers(same);
-        if (step->operands(same).access() != access)
-          step->mutable_operands(same)->set_access(plan::Operand::READ_WRITE);
-        continue;
-      }
-      kernel->add_pointers(step->operands_size());
-      addOperand(*step, typeOf(value), slot, access);
-    }
+    Parameters uses;
+    for (const PlannedOperand &planned : call.operands)
+      addPointer(op, *plan, number, planned, *step, uses);
+    if (parameters.size() <= kernel->kernel())
+      parameters.resize(kernel->kernel() + 1);
+    parameters[kernel->kernel()] = std::move(uses);
   }
   return success();
+}
+
+void StepEmitter::addPointer(FusedOp op, const FusedPlan &plan, unsigned call, const PlannedOperand &planned,
+                             plan::Step &step, Parameters &uses) {
+  plan::KernelCall *kernel = step.mutable_kernel();
+  plan::KernelParameter &use = uses.emplace_back();
+  if (planned.kind == PlannedOperand::Kind::Scratch) {
+    kernel->add_pointers(step.operands_size());
+    use.set_access(plan.calls.size() == 1 ? plan::Operand::SCRATCH
+                   : call == 0            ? plan::Operand::WRITE
+                                          : plan::Operand::READ);
+    use.set_bytes(plan.scratchBytes);
+    return addScratch(step, op, plan.scratchBytes, use.access());
+  }
+  bool isInput = planned.kind == PlannedOperand::Kind::Input;
+  Value value = isInput ? op.getInputs()[planned.index] : op.getOutputs()[planned.index];
+  Slot slot = slots[value];
+  use.set_access(isInput ? plan::Operand::READ : plan::Operand::WRITE);
+  use.set_bytes(tensorBytes(typeOf(value)));
+  // An output that lies in an input's memory is the same operand, read and written.
+  for (int i = 0; i < step.operands_size(); ++i) {
+    plan::Operand &operand = *step.mutable_operands(i);
+    const plan::Slice &slice = operand.slice();
+    if (slice.buffer() != slot.buffer || slice.offset() != static_cast<uint64_t>(slot.offset) ||
+        slice.bytes() != use.bytes())
+      continue;
+    if (operand.access() != use.access())
+      operand.set_access(plan::Operand::READ_WRITE);
+    return kernel->add_pointers(i);
+  }
+  kernel->add_pointers(step.operands_size());
+  addOperand(step, typeOf(value), slot, use.access());
 }
 
 LogicalResult StepEmitter::emitLibrary(Operation *op, plan::Program &program) {

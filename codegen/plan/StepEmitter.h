@@ -10,6 +10,7 @@
 #include "codegen/cpu/KernelCompiler.h"
 #include "ir/Ops.h"
 #include "passes/BufferTable.h"
+#include "passes/StateAliases.h"
 #include "runtime/plan/plan.pb.h"
 
 namespace moe::codegen {
@@ -17,15 +18,20 @@ namespace moe::codegen {
 /// Appends the steps of one function to a program.
 class StepEmitter {
 public:
-  StepEmitter(mlir::ModuleOp module, const ir::BufferTable &table, KernelCompiler &compiler, int threads)
-      : module(module), table(table), compiler(compiler), threads(threads) {}
+  StepEmitter(mlir::ModuleOp module, const ir::BufferTable &table, KernelCompiler &compiler, int threads);
 
   llvm::LogicalResult emit(mlir::func::FuncOp function, plan::Program &program);
+
+  using Parameters = llvm::SmallVector<plan::KernelParameter>;
+  /// Of the kernels (`KernelCompiler::kernels`) that the steps emitted so far call.
+  llvm::ArrayRef<Parameters> kernelParameters() const { return parameters; }
 
 private:
   llvm::LogicalResult emitOp(mlir::Operation *op, plan::Program &program);
   llvm::LogicalResult emitFused(ir::FusedOp op, plan::Program &program);
   llvm::LogicalResult emitLibrary(mlir::Operation *op, plan::Program &program);
+  void addPointer(ir::FusedOp op, const FusedPlan &plan, unsigned call, const PlannedOperand &planned, plan::Step &step,
+                  Parameters &parameters);
   void emitCopy(mlir::Operation *op, mlir::RankedTensorType type, ir::Slot from, ir::Slot to, plan::Program &program);
   llvm::LogicalResult emitStagedInputs(mlir::func::FuncOp function, plan::Program &program);
 
@@ -33,6 +39,10 @@ private:
   const ir::BufferTable &table;
   KernelCompiler &compiler;
   int threads;
+  ir::StateAliases aliases;
+  /// Buffers of states outside the step arena, by name.
+  llvm::StringMap<int64_t> stateBuffers;
+  std::vector<Parameters> parameters;
   llvm::DenseMap<mlir::Value, ir::Slot> slots;
 };
 

@@ -113,9 +113,39 @@ private:
     if (call.kernel() >= static_cast<uint32_t>(plan.kernels_size()))
       complain("kernel call: there is no kernel " + std::to_string(call.kernel()));
     sizes("kernel call", {call.extent(), call.grain()}, 0);
+    bool found = call.kernel() < static_cast<uint32_t>(plan.kernels_size());
     for (uint32_t pointer : call.pointers())
-      if (pointer >= static_cast<uint32_t>(step.operands_size()))
+      if (pointer >= static_cast<uint32_t>(step.operands_size())) {
         complain("kernel call: there is no operand " + std::to_string(pointer));
+        found = false;
+      }
+    if (found)
+      parameters(plan.kernels(static_cast<int>(call.kernel())), call);
+  }
+
+  /// What the kernel does through its pointers against what the step declares. The code itself can not be read, but two
+  /// places of the plan that contradict each other show damage or a wrong compiler.
+  void parameters(const plan::Kernel &kernel, const plan::KernelCall &call) {
+    int pointers = call.pointers_size() > 0 ? call.pointers_size() : step.operands_size();
+    if (pointers != kernel.parameters_size())
+      return complain("kernel call: " + std::to_string(pointers) + " pointers for the " +
+                      std::to_string(kernel.parameters_size()) + " parameters of " + kernel.symbol());
+    std::vector<Operand::Access> uses(static_cast<size_t>(step.operands_size()), Operand::ACCESS_UNSPECIFIED);
+    for (int i = 0; i < pointers; ++i) {
+      auto at = call.pointers_size() > 0 ? static_cast<int>(call.pointers(i)) : i;
+      const plan::KernelParameter &parameter = kernel.parameters(i);
+      if (step.operands(at).slice().bytes() != parameter.bytes())
+        complain("kernel call: operand " + std::to_string(at) + " has " +
+                 std::to_string(step.operands(at).slice().bytes()) + " bytes, " + kernel.symbol() + " takes " +
+                 std::to_string(parameter.bytes()));
+      Operand::Access &use = uses[static_cast<size_t>(at)];
+      use = use == Operand::ACCESS_UNSPECIFIED || use == parameter.access() ? parameter.access() : Operand::READ_WRITE;
+    }
+    for (int at = 0; at < step.operands_size(); ++at)
+      if (Operand::Access use = uses[static_cast<size_t>(at)]; use != step.operands(at).access())
+        complain("kernel call: operand " + std::to_string(at) + " has access " +
+                 Operand::Access_Name(step.operands(at).access()) + ", " + kernel.symbol() + " has " +
+                 Operand::Access_Name(use));
   }
 
   /// Elements from the first to the last one of `batch` matrices of rows x columns.

@@ -1,4 +1,4 @@
-# 200 mutants of a compiled plan with experts, dropout and two micro-batches: rejected, or harmless; test/e2e/plan_mutations.cpp says what is trusted.
+# 200 mutants of a compiled plan with experts, dropout and two micro-batches: rejected, or harmless.
 set -euo pipefail
 moec model transformer_lm_gpt --decoder-layers 2 --decoder-embed-dim 16 --decoder-ffn-embed-dim 32 --decoder-attention-heads 2 \
   --tokens-per-sample 8 --vocab-size 40 --moe-freq 2 --moe-expert-count 4 --moe-gate-loss-wt 0.01 --dropout 0.1 -o model.onnx

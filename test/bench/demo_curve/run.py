@@ -5,7 +5,9 @@
 
 FILE is what `bible -f 'gen1:1-rev22:21'` prints. First the oracle: loss, gradient norm and every gradient of the first
 update against PyTorch in float64. Then both train in float32 and are evaluated on the held-out end of the text at the same
-updates. Writes OUT.json and OUT.md; exit code 1 if the first update or the curve leave their tolerances.
+updates. With --twin PyTorch trains once more from weights moved in their last bit: how far two runs of one program drift
+apart is what the tolerance must be seen against. Writes OUT.json and OUT.md; exit code 1 if the first update or the curve
+leave their tolerances.
 """
 import argparse
 import json
@@ -98,6 +100,15 @@ def their_curve(args, config, recipe, initial, train, valid):
     return steps, points
 
 
+def moved(initial):
+    """The weights, each moved by -1, 0 or 1 unit in its last place."""
+    random = np.random.default_rng(1)
+    return {
+        name: (x * (1 + random.integers(-1, 2, size=x.shape) * np.float32(2.0**-23))).astype(np.float32)
+        for name, x in initial.items()
+    }
+
+
 def bigram_bits(text, held_out):
     script = pathlib.Path(__file__).resolve().parents[3] / "tools" / "bigram.py"
     return float(programs.call([sys.executable, script, text, held_out]))
@@ -125,17 +136,21 @@ def table(result):
                      f"{single[key]:.7f} | {single[key + '_error']:.1e} |")  # fmt: skip
     lines.append(f"| gradients, the farthest | `{exact['worst_gradient']}` | | {exact['worst_gradient_error']:.1e} | | "
                  f"{single['worst_gradient_error']:.1e} |")  # fmt: skip
+    twin = "twin" in result["curve"][0]
     lines += [
         "",
         "## Bits per held-out byte",
         "",
-        "With the weighted gate loss, as `moerun` logs them; the last column is PyTorch's cross entropy alone.",
+        "With the weighted gate loss, as `moerun` logs them; the last column is PyTorch's cross entropy alone."
+        + (" The twin is PyTorch again, from weights moved in their last bit." if twin else ""),
         "",
-        "| update | moerun | PyTorch | difference | PyTorch without gate loss |",
-        "|---|---|---|---|---|",
+        "| update | moerun | PyTorch | difference |" + (" twin - PyTorch |" if twin else "") + " PyTorch without gate loss |",
+        "|---|---|---|---|---|" + ("---|" if twin else ""),
     ]
-    lines += [f"| {p['update']} | {p['ours']:.4f} | {p['torch']:.4f} | {p['ours'] - p['torch']:+.4f} | {p['torch_inner']:.4f} |"
-              for p in result["curve"]]  # fmt: skip
+    for p in result["curve"]:
+        drift = f" {p['twin'] - p['torch']:+.4f} |" if twin else ""
+        lines.append(f"| {p['update']} | {p['ours']:.4f} | {p['torch']:.4f} | {p['ours'] - p['torch']:+.4f} |{drift} "
+                     f"{p['torch_inner']:.4f} |")  # fmt: skip
     worst = result["largest_difference_of_training_loss"]
     lines += ["", f"Training losses differ by at most {worst['nats']:.1e} nats (update {worst['update']})."]
     return "\n".join(lines) + "\n"
@@ -149,6 +164,7 @@ def main():
     parser.add_argument("--interval", type=int, default=100, help="updates between two evaluations")
     parser.add_argument("--held-out", type=float, default=0.05, help="fraction of the text, its end")
     parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--twin", action="store_true", help="a second run of PyTorch, from weights moved in their last bit")
     parser.add_argument("-o", "--out", type=pathlib.Path, help="writes OUT.json and OUT.md")
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
@@ -172,11 +188,15 @@ def main():
             our_steps, our_points = our_curve(process, folder)
         finally:
             process.kill()
+        twin_points = their_curve(args, config, recipe, moved(initial), train, valid)[1] if args.twin else {}
 
     differences = {update: abs(our_steps[update]["loss"] - loss) for update, (loss, _) in steps.items()}
     worst = max(differences, key=differences.get)
     curve = [{"update": update, "ours": our_points[update]["valid_loss"] / LN2, "torch": loss / LN2,
               "torch_inner": inner / LN2} for update, (loss, inner) in points.items()]  # fmt: skip
+    for point in curve:
+        if point["update"] in twin_points:
+            point["twin"] = twin_points[point["update"]][0] / LN2
     result = {
         "surroundings": programs.surroundings() | {"threads": args.threads},
         "updates": args.updates, "held_out": args.held_out, "bigram": bigram_bits(args.text, args.held_out), "first_update": first, "curve": curve,

@@ -82,6 +82,10 @@ TEST(Structure, NamesEachFault) {
          operand.mutable_slice()->set_bytes(20);
        }},
       {"no kernel 1", [](auto &p) { step(p, Kernel).mutable_kernel()->set_kernel(1); }},
+      {"parameters of kernel0", [](auto &p) { p.mutable_kernels(0)->mutable_parameters()->RemoveLast(); }},
+      {"bytes, kernel0 takes", [](auto &p) { p.mutable_kernels(0)->mutable_parameters(0)->set_bytes(1); }},
+      {"kernel0 has SCRATCH", [](auto &p) { p.mutable_kernels(0)->mutable_parameters(0)->set_access(plan::Operand::SCRATCH); }},
+      {"has access", [](auto &p) { step(p, Kernel).mutable_operands(0)->set_access(plan::Operand::SCRATCH); }},
       {"size is below 0", [](auto &p) { step(p, Kernel).mutable_kernel()->set_extent(-1); }},
       {"operand 0 (A)", [](auto &p) { step(p, Gemm).mutable_gemm()->set_stride_a(22); }},
       {"operand 0 (A)", [](auto &p) { step(p, Gemm).mutable_gemm()->set_lda(8); }},

@@ -5,6 +5,7 @@
 //===--------------------------------------------------------------------------------------------------------------===//
 
 #include "test/runtime/validator/PlanBuilder.h"
+#include "test/runtime/KernelParameters.h"
 
 #include <algorithm>
 #include <map>
@@ -98,6 +99,7 @@ plan::Step &PlanBuilder::step(plan::Program &program, const std::string &name, u
 }
 
 plan::Plan PlanBuilder::finish() {
+  declareKernelParameters(plan);
   const std::pair<const char *, plan::Arena::Class> classes[] = {{"state", plan::Arena::STATE},
                                                                  {"gradients", plan::Arena::GRADIENTS},
                                                                  {"step", plan::Arena::STEP},

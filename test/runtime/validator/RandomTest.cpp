@@ -5,6 +5,7 @@
 //===--------------------------------------------------------------------------------------------------------------===//
 
 #include "runtime/plan/Validator.h"
+#include "test/runtime/KernelParameters.h"
 #include "test/runtime/validator/LegalOrders.h"
 #include "test/runtime/validator/Mutate.h"
 #include "test/runtime/validator/Oracle.h"
@@ -67,6 +68,7 @@ TEST(Random, AgreesWithBruteForceOnMutants) {
     std::optional<Mutation> mutation = mutate(plan, MutationKind(seed % kMutationKinds), seed * 7919);
     if (!mutation)
       continue;
+    declareKernelParameters(plan); // else mutants that contradict their kernels would test no other rule
     Validation validation = validate(plan, {.limit = 1000});
     bool executable = true, rejected = false;
     for (const Finding &finding : validation.findings)
