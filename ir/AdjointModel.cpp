@@ -110,8 +110,8 @@ MOE_ADJOINT(RouteOp) {
   if (!needed.test(0))
     return success();
   TensorBuilder b(builder, getLoc());
-  Value dWeight = resultGrads[2] ? resultGrads[2] : b.splatLike(getWeight(), 0.0);
-  Value dAux = resultGrads[4] ? resultGrads[4] : b.splatLike(getAux(), 0.0);
+  Value dWeight = resultGrads[2] ? resultGrads[2] : b.splat(dualType(typeOf(getWeight())), 0.0);
+  Value dAux = resultGrads[4] ? resultGrads[4] : b.splat(dualType(typeOf(getAux())), 0.0);
   grads[0] = b.make<RouteBackwardOp>(dWeight, dAux, getProbs(), getExpert(), getSlot(), getFirstFraction(),
                                      getNormalizeBeforeDropping());
   return success();

@@ -4,6 +4,7 @@
 //
 //===----------------------------------------------------------------------------------------------------------------===//
 
+#include "ir/LayoutRules.h"
 #include "ir/TensorBuilder.h"
 #include "mlir/IR/Matchers.h"
 
@@ -45,13 +46,13 @@ MOE_ADJOINT_UNARY(SinOp, b.mul(dy, b.make<CosOp>(x)))
 MOE_ADJOINT_UNARY(CosOp, b.neg(b.mul(dy, b.make<SinOp>(x))))
 MOE_ADJOINT_UNARY(ReluOp, b.select(b.compare(ComparePredicate::GT, x, b.splatLike(x, 0.0)), dy, b.splatLike(dy, 0.0)))
 MOE_ADJOINT_UNARY(ScaleGradientOp, getFactor().isZero() ? Value() : b.mul(dy, getFactor().convertToDouble()))
-MOE_ADJOINT_UNARY(ReshapeOp, b.reshape(dy, typeOf(x).getShape()))
+MOE_ADJOINT_UNARY(ReshapeOp, b.reshapeLike(dy, typeOf(x)))
 MOE_ADJOINT_UNARY(DropoutOp, b.make<DropoutOp>(dy, getRng(), getRate(), getSeed(), getSite()))
 
 MOE_ADJOINT(AbsOp) {
   TensorBuilder b(builder, getLoc());
   Value zero = b.splatLike(getInput(), 0.0), dy = resultGrads[0];
-  Value negative = b.select(b.compare(ComparePredicate::LT, getInput(), zero), b.neg(dy), zero);
+  Value negative = b.select(b.compare(ComparePredicate::LT, getInput(), zero), b.neg(dy), b.splatLike(dy, 0.0));
   grads[0] = b.select(b.compare(ComparePredicate::GT, getInput(), zero), dy, negative);
   return success();
 }
@@ -202,14 +203,14 @@ MOE_ADJOINT(ReduceOp) {
   for (int64_t d = 0; d < type.getRank(); ++d)
     if (!llvm::is_contained(getDims(), d))
       kept.push_back(d);
-  Value dy = b.broadcast(resultGrads[0], type.getShape(), kept);
+  Value dy = b.broadcastLike(resultGrads[0], type, kept);
   if (getKind() == ReduceKind::Sum) {
     grads[0] = dy;
     return success();
   }
-  Value extreme = b.compare(ComparePredicate::EQ, getInput(), b.broadcast(getResult(), type.getShape(), kept));
+  Value extreme = b.compare(ComparePredicate::EQ, getInput(), b.broadcastLike(getResult(), type, kept));
   Value mask = b.cast(extreme, type.getElementType());
-  Value count = b.broadcast(b.reduce(ReduceKind::Sum, mask, getDims()), type.getShape(), kept);
+  Value count = b.broadcastLike(b.reduce(ReduceKind::Sum, mask, getDims()), type, kept);
   grads[0] = b.div(b.mul(dy, mask), count);
   return success();
 }
@@ -222,8 +223,15 @@ MOE_ADJOINT(CumsumOp) {
 
 MOE_ADJOINT(GatherOp) {
   TensorBuilder b(builder, getLoc());
-  if (needed.test(0))
-    grads[0] = b.make<ScatterAddOp>(typeOf(getTable()), getIndex(), resultGrads[0], Value());
+  if (!needed.test(0))
+    return success();
+  RankedTensorType table = typeOf(getTable());
+  Type type = RankedTensorType::get(table.getShape(), table.getElementType());
+  LayoutRule rule = scatterAddRule(typeOf(getIndex()).getRank(), table.getRank(), /*hasInit=*/false);
+  Type operands[] = {getIndex().getType(), resultGrads[0].getType()};
+  if (failed(inferLayouts(getLoc(), rule, operands, type)))
+    return failure();
+  grads[0] = b.make<ScatterAddOp>(type, getIndex(), resultGrads[0], Value());
   return success();
 }
 

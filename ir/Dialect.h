@@ -7,6 +7,7 @@
 #ifndef MOEC_IR_DIALECT_H
 #define MOEC_IR_DIALECT_H
 
+#include "ir/LayoutRule.h"
 #include "ir/Support.h"
 #include "mlir/Bytecode/BytecodeOpInterface.h"
 #include "mlir/IR/Builders.h"

@@ -7,15 +7,12 @@
 #ifndef MOEC_IR_INFER_H
 #define MOEC_IR_INFER_H
 
-#include "ir/Ops.h"
+#include "ir/LayoutRules.h"
 
 namespace moe::ir {
 
-/// The layout of results of operations on `types`: every layout present must be the same replicated one.
-mlir::FailureOr<mlir::Attribute> commonLayout(std::optional<mlir::Location> loc, mlir::TypeRange types);
-
-/// Appends the type of `shape` and `element` with the common layout of `operands`.
-llvm::LogicalResult inferLike(std::optional<mlir::Location> loc, mlir::TypeRange operands,
+/// Appends the type of `shape` and `element` whose layout follows from those of `operands` by `rule`.
+llvm::LogicalResult inferLike(std::optional<mlir::Location> loc, const LayoutRule &rule, mlir::TypeRange operands,
                               llvm::ArrayRef<int64_t> shape, mlir::Type element,
                               llvm::SmallVectorImpl<mlir::Type> &results);
 

@@ -23,11 +23,9 @@ MOE_INFER(LayerNormOp) {
   for (Value parameter : {adaptor.getScale(), adaptor.getBias()})
     if (typeOf(parameter).getShape() != type.getShape().take_back())
       return emitOptionalError(loc, "layer_norm of ", type, " needs scale and bias of size ", type.getShape().back());
-  if (failed(commonLayout(loc, {type, adaptor.getScale().getType(), adaptor.getBias().getType()})))
-    return failure();
   RankedTensorType rows = withShape(type, type.getShape().drop_back());
   results.assign({type, rows, rows});
-  return success();
+  return inferLayouts(loc, layoutRule(adaptor), adaptor.getOperands().getTypes(), results);
 }
 
 MOE_INFER(SoftmaxCrossEntropyOp) {
@@ -37,11 +35,9 @@ MOE_INFER(SoftmaxCrossEntropyOp) {
                              logits.getShape().drop_back(), "], got ", labels);
   if (logits.getShape().back() == 0)
     return emitOptionalError(loc, "softmax_cross_entropy needs at least one class, got ", logits);
-  if (failed(commonLayout(loc, {logits, labels})))
-    return failure();
   RankedTensorType rows = withShape(logits, logits.getShape().drop_back());
   results.assign({rows, rows});
-  return success();
+  return inferLayouts(loc, layoutRule(adaptor), adaptor.getOperands().getTypes(), results);
 }
 
 //===----------------------------------------------------------------------------------------------------------------===//
@@ -72,7 +68,7 @@ static LogicalResult verifyAttention(std::optional<Location> loc, Value query, V
     return failure();
   if (padding && typeOf(padding).getShape() != ArrayRef<int64_t>({k.getDimSize(0), k.getDimSize(1)}))
     return emitOptionalError(loc, "attention padding must be [batch, keys], got ", typeOf(padding));
-  return commonLayout(loc, {q, k, v});
+  return success();
 }
 
 static RankedTensorType lseType(RankedTensorType query) {
@@ -85,7 +81,7 @@ MOE_INFER(AttentionOp) {
     return failure();
   RankedTensorType q = typeOf(adaptor.getQuery());
   results.assign({q, lseType(q)});
-  return success();
+  return inferLayouts(loc, layoutRule(adaptor), adaptor.getOperands().getTypes(), results);
 }
 
 MOE_INFER(AttentionBackwardOp) {
@@ -93,12 +89,14 @@ MOE_INFER(AttentionBackwardOp) {
                              adaptor.getRng(), adaptor.getRate())))
     return failure();
   RankedTensorType q = typeOf(adaptor.getQuery()), k = typeOf(adaptor.getKey());
-  if (adaptor.getResult().getType() != q || adaptor.getResultGrad().getType() != q ||
-      adaptor.getLse().getType() != lseType(q))
+  auto fits = [](Value value, RankedTensorType type) {
+    return typeOf(value).getShape() == type.getShape() && typeOf(value).getElementType() == type.getElementType();
+  };
+  if (!fits(adaptor.getResult(), q) || !fits(adaptor.getResultGrad(), q) || !fits(adaptor.getLse(), lseType(q)))
     return emitOptionalError(loc, "attention_backward needs result and result_grad like the query ", q,
                              " and lse of type ", lseType(q));
   results.assign({q, k, k});
-  return success();
+  return inferLayouts(loc, layoutRule(adaptor), adaptor.getOperands().getTypes(), results);
 }
 
 /// Multiply-adds of `products` matrix products over all visible (query, key) pairs.
@@ -143,14 +141,11 @@ MOE_INFER(RouteOp) {
     if (typeOf(noise).getShape() != ArrayRef<int64_t>(expected))
       return emitOptionalError(loc, "route noise has type ", typeOf(noise), ", which does not fit its policy");
   }
-  FailureOr<Attribute> layout = commonLayout(loc, logits);
-  if (failed(layout))
-    return failure();
   Type i32 = IntegerType::get(context, 32), f32 = logits.getElementType();
-  auto tensor = [&](ArrayRef<int64_t> shape, Type element) { return RankedTensorType::get(shape, element, *layout); };
+  auto tensor = [&](ArrayRef<int64_t> shape, Type element) { return RankedTensorType::get(shape, element); };
   results.assign({tensor({g, s, k}, i32), tensor({g, s, k}, i32), tensor({g, s, k}, f32), tensor({e, g, c}, i32),
                   tensor({g}, f32), logits, tensor({g, e}, f32), tensor({g, 9}, f32)});
-  return success();
+  return inferLayouts(loc, layoutRule(adaptor), adaptor.getOperands().getTypes(), results);
 }
 
 MOE_INFER(RouteBackwardOp) {
@@ -165,7 +160,7 @@ MOE_INFER(RouteBackwardOp) {
       typeOf(adaptor.getFirstFraction()).getShape() != ArrayRef<int64_t>({probs.getDimSize(0), probs.getDimSize(2)}))
     return emitOptionalError(loc, "route_backward needs aux_grad [G] and first_fraction [G,E]");
   results.push_back(probs);
-  return success();
+  return inferLayouts(loc, layoutRule(adaptor), adaptor.getOperands().getTypes(), results);
 }
 
 /// Checks expert, slot [G,S,K], token [E,G,C], weight [G,S,K] and rows [E,G,C,M] or input [G,S,M] against each other.
@@ -188,7 +183,7 @@ MOE_INFER(DispatchOp) {
     return emitOptionalError(loc, "dispatch needs tokens [G,S,M] for expert ", e, ", got ", x);
   SmallVector<int64_t> shape(t.getShape());
   shape.push_back(x.getDimSize(2));
-  return inferLike(loc, adaptor.getOperands().getTypes(), shape, x.getElementType(), results);
+  return inferLike(loc, layoutRule(adaptor), adaptor.getOperands().getTypes(), shape, x.getElementType(), results);
 }
 
 MOE_INFER(CombineOp) {
@@ -197,8 +192,8 @@ MOE_INFER(CombineOp) {
     return failure();
   if (rows.getRank() != 4 || rows.getShape().take_front(3) != t.getShape())
     return emitOptionalError(loc, "combine needs rows [E,G,C,M] for token ", t, ", got ", rows);
-  return inferLike(loc, adaptor.getOperands().getTypes(), {e.getDimSize(0), e.getDimSize(1), rows.getDimSize(3)},
-                   rows.getElementType(), results);
+  return inferLike(loc, layoutRule(adaptor), adaptor.getOperands().getTypes(),
+                   {e.getDimSize(0), e.getDimSize(1), rows.getDimSize(3)}, rows.getElementType(), results);
 }
 
 MOE_INFER(RoutedDotOp) {
@@ -208,7 +203,8 @@ MOE_INFER(RoutedDotOp) {
       x.getShape().take_front(2) != e.getShape().take_front(2) || x.getDimSize(2) != rows.getDimSize(3) ||
       rows.getDimSize(1) != x.getDimSize(0))
     return emitOptionalError(loc, "routed_dot of ", x, " with ", rows, " by ", e);
-  return inferLike(loc, adaptor.getOperands().getTypes(), e.getShape(), x.getElementType(), results);
+  return inferLike(loc, layoutRule(adaptor), adaptor.getOperands().getTypes(), e.getShape(), x.getElementType(),
+                   results);
 }
 
 //===----------------------------------------------------------------------------------------------------------------===//

@@ -13,31 +13,16 @@ using namespace mlir;
 
 namespace moe::ir {
 
-FailureOr<Attribute> commonLayout(std::optional<Location> loc, TypeRange types) {
-  Attribute layout;
-  for (Type type : types) {
-    Attribute encoding = cast<RankedTensorType>(type).getEncoding();
-    if (!encoding)
-      continue;
-    auto asLayout = dyn_cast<LayoutAttr>(encoding);
-    if (!asLayout)
-      return emitOptionalError(loc, "tensor encoding is not a #moe.layout");
-    if (!asLayout.isReplicated())
-      return emitOptionalError(loc, "layout rule for ", encoding, " is planned: only replicated layouts are supported");
-    if (layout && layout != encoding)
-      return emitOptionalError(loc, "operands lie on different meshes: ", layout, " and ", encoding);
-    layout = encoding;
-  }
-  return layout;
+LogicalResult inferLike(std::optional<Location> loc, const LayoutRule &rule, TypeRange operands,
+                        ArrayRef<int64_t> shape, Type element, SmallVectorImpl<Type> &results) {
+  results.push_back(RankedTensorType::get(shape, element));
+  return inferLayouts(loc, rule, operands, MutableArrayRef(results).take_back());
 }
 
-LogicalResult inferLike(std::optional<Location> loc, TypeRange operands, ArrayRef<int64_t> shape, Type element,
-                        SmallVectorImpl<Type> &results) {
-  FailureOr<Attribute> layout = commonLayout(loc, operands);
-  if (failed(layout))
-    return failure();
-  results.push_back(RankedTensorType::get(shape, element, *layout));
-  return success();
+/// Whether types are equal but for their layouts.
+static bool sameButLayout(Type a, Type b) {
+  auto x = cast<RankedTensorType>(a), y = cast<RankedTensorType>(b);
+  return x.getShape() == y.getShape() && x.getElementType() == y.getElementType();
 }
 
 bool arePermutation(ArrayRef<int64_t> dims, int64_t rank) {
@@ -107,13 +92,14 @@ template <typename Op> static bool takes(Type element) {
 
 #define MOE_INFER_BINARY(OP)                                                                                           \
   MOE_INFER(OP) {                                                                                                      \
-    if (adaptor.getLhs().getType() != adaptor.getRhs().getType())                                                      \
+    if (!sameButLayout(adaptor.getLhs().getType(), adaptor.getRhs().getType()))                                        \
       return emitOptionalError(loc, "'", OP::getOperationName(), "' needs operands of one type, got ",                 \
                                adaptor.getLhs().getType(), " and ", adaptor.getRhs().getType());                       \
     if (!takes<OP>(typeOf(adaptor.getLhs()).getElementType()))                                                         \
       return emitOptionalError(loc, "'", OP::getOperationName(), "' is not defined on ", adaptor.getLhs().getType());  \
-    results.push_back(adaptor.getLhs().getType());                                                                     \
-    return success();                                                                                                  \
+    RankedTensorType type = typeOf(adaptor.getLhs());                                                                  \
+    return inferLike(loc, binaryRule<OP>(adaptor.getLhs()), adaptor.getOperands().getTypes(), type.getShape(),         \
+                     type.getElementType(), results);                                                                  \
   }
 MOE_INFER_BINARY(AddOp)
 MOE_INFER_BINARY(SubOp)
@@ -128,8 +114,12 @@ MOE_INFER_BINARY(OrOp)
 MOE_INFER(AddNOp) {
   if (adaptor.getInputs().empty())
     return emitOptionalError(loc, "'moe.add_n' needs at least one operand");
-  results.push_back(adaptor.getInputs().front().getType());
-  return success();
+  RankedTensorType type = typeOf(adaptor.getInputs().front());
+  for (Value input : adaptor.getInputs())
+    if (!sameButLayout(input.getType(), type))
+      return emitOptionalError(loc, "'moe.add_n' needs operands of one type, got ", type, " and ", input.getType());
+  return inferLike(loc, layoutRule(adaptor), adaptor.getOperands().getTypes(), type.getShape(), type.getElementType(),
+                   results);
 }
 
 MOE_INFER(IsFiniteOp) {
@@ -138,7 +128,7 @@ MOE_INFER(IsFiniteOp) {
 }
 
 MOE_INFER(CompareOp) {
-  if (adaptor.getLhs().getType() != adaptor.getRhs().getType())
+  if (!sameButLayout(adaptor.getLhs().getType(), adaptor.getRhs().getType()))
     return emitOptionalError(loc, "'moe.compare' needs operands of one type, got ", adaptor.getLhs().getType(), " and ",
                              adaptor.getRhs().getType());
   results.push_back(withElement(typeOf(adaptor.getLhs()), IntegerType::get(context, 1)));
@@ -146,7 +136,7 @@ MOE_INFER(CompareOp) {
 }
 
 MOE_INFER(SelectOp) {
-  if (adaptor.getLhs().getType() != adaptor.getRhs().getType())
+  if (!sameButLayout(adaptor.getLhs().getType(), adaptor.getRhs().getType()))
     return emitOptionalError(loc, "'moe.select' needs alternatives of one type, got ", adaptor.getLhs().getType(),
                              " and ", adaptor.getRhs().getType());
   if (typeOf(adaptor.getCondition()).getShape() != typeOf(adaptor.getLhs()).getShape())
@@ -208,8 +198,8 @@ LogicalResult BroadcastOp::verify() {
   ArrayRef<int64_t> dims = getDims();
   if (static_cast<int64_t>(dims.size()) != from.getRank())
     return emitOpError() << "needs one entry of dims per operand dimension";
-  if (from.getElementType() != to.getElementType() || from.getEncoding() != to.getEncoding())
-    return emitOpError() << "changes element type or layout: " << from << " to " << to;
+  if (from.getElementType() != to.getElementType())
+    return emitOpError() << "changes the element type: " << from << " to " << to;
   for (int64_t i = 0; i < from.getRank(); ++i) {
     if (dims[i] < 0 || dims[i] >= to.getRank() || (i > 0 && dims[i] <= dims[i - 1]))
       return emitOpError() << "dims must increase strictly and stay below rank " << to.getRank();
@@ -224,8 +214,6 @@ LogicalResult ReshapeOp::verify() {
   RankedTensorType from = typeOf(getInput()), to = getType();
   if (from.getNumElements() != to.getNumElements() || from.getElementType() != to.getElementType())
     return emitOpError() << "must keep elements and element type: " << from << " to " << to;
-  if (from.getEncoding() != to.getEncoding())
-    return emitOpError() << "changes the layout: " << from << " to " << to;
   return success();
 }
 
@@ -244,7 +232,7 @@ MOE_INFER(TransposeOp) {
   SmallVector<int64_t> shape;
   for (int64_t dim : adaptor.getPermutation())
     shape.push_back(type.getDimSize(dim));
-  return inferLike(loc, adaptor.getInput().getType(), shape, type.getElementType(), results);
+  return inferLike(loc, layoutRule(adaptor), adaptor.getInput().getType(), shape, type.getElementType(), results);
 }
 
 MOE_INFER(SliceOp) {
@@ -260,7 +248,7 @@ MOE_INFER(SliceOp) {
                                " does not fit ", type);
     shape.push_back((limits[d] - starts[d] + strides[d] - 1) / strides[d]);
   }
-  return inferLike(loc, adaptor.getInput().getType(), shape, type.getElementType(), results);
+  return inferLike(loc, layoutRule(adaptor), adaptor.getInput().getType(), shape, type.getElementType(), results);
 }
 
 MOE_INFER(PadOp) {
@@ -276,7 +264,7 @@ MOE_INFER(PadOp) {
     int64_t size = type.getDimSize(d);
     shape.push_back(low[d] + high[d] + size + std::max<int64_t>(size - 1, 0) * interior[d]);
   }
-  return inferLike(loc, adaptor.getInput().getType(), shape, type.getElementType(), results);
+  return inferLike(loc, layoutRule(adaptor), adaptor.getInput().getType(), shape, type.getElementType(), results);
 }
 
 MOE_INFER(ConcatOp) {
@@ -297,7 +285,7 @@ MOE_INFER(ConcatOp) {
         return emitOptionalError(loc, "concat operands differ in dimension ", d, ": ", first, " and ", type);
     shape[dim] += type.getDimSize(dim);
   }
-  return inferLike(loc, adaptor.getInputs().getTypes(), shape, first.getElementType(), results);
+  return inferLike(loc, layoutRule(adaptor), adaptor.getInputs().getTypes(), shape, first.getElementType(), results);
 }
 
 MOE_INFER(ReduceOp) {
@@ -311,7 +299,7 @@ MOE_INFER(ReduceOp) {
     else if (type.getDimSize(d) == 0 && adaptor.getKind() != ReduceKind::Sum)
       return emitOptionalError(loc, "maximum or minimum of nothing: dimension ", d, " is empty");
   }
-  return inferLike(loc, adaptor.getInput().getType(), shape, type.getElementType(), results);
+  return inferLike(loc, layoutRule(adaptor), adaptor.getInput().getType(), shape, type.getElementType(), results);
 }
 
 MOE_INFER(CumsumOp) {
@@ -356,7 +344,7 @@ MOE_INFER(DotOp) {
   for (int64_t d = 0; d < rhs.getRank(); ++d)
     if (!llvm::is_contained(rhsUsed, d))
       shape.push_back(rhs.getDimSize(d));
-  return inferLike(loc, {lhs, rhs}, shape, lhs.getElementType(), results);
+  return inferLike(loc, layoutRule(adaptor), {lhs, rhs}, shape, lhs.getElementType(), results);
 }
 
 static SmallVector<int64_t> freeDims(int64_t rank, ArrayRef<int64_t> batch, ArrayRef<int64_t> contract) {
@@ -387,7 +375,7 @@ MOE_INFER(GatherOp) {
     return emitOptionalError(loc, "gather needs a table with rows");
   SmallVector<int64_t> shape(index.getShape());
   llvm::append_range(shape, table.getShape().drop_front());
-  return inferLike(loc, {table, index}, shape, table.getElementType(), results);
+  return inferLike(loc, layoutRule(adaptor), {table, index}, shape, table.getElementType(), results);
 }
 
 LogicalResult ScatterAddOp::verify() {

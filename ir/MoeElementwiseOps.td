@@ -51,7 +51,7 @@ def Moe_GeluOp : Moe_FloatUnary<"gelu", "GELU", [Differentiable, Decomposable]> 
 }
 
 class Moe_Binary<string mnemonic, string formula, list<Trait> traits = [Differentiable]>
-    : Moe_ElementwiseOp<mnemonic, !listconcat(traits, [SameTypeOperands])> {
+    : Moe_ElementwiseOp<mnemonic, traits> {
   let summary = "elementwise " # formula;
   let arguments = (ins Moe_Tensor:$lhs, Moe_Tensor:$rhs);
   let results = (outs Moe_Tensor:$result);
@@ -79,7 +79,7 @@ def Moe_NotOp : Moe_ElementwiseOp<"not"> {
   let adjointStatus = "no: boolean result";
 }
 
-def Moe_AddNOp : Moe_ElementwiseOp<"add_n", [Differentiable, SameTypeOperands]> {
+def Moe_AddNOp : Moe_ElementwiseOp<"add_n", [Differentiable]> {
   let summary = "sum of one or more tensors, added from left to right";
   let description = [{
     Differentiation joins the gradients of a value with several users by one `add_n`, so that fusion can move the sum
@@ -90,7 +90,7 @@ def Moe_AddNOp : Moe_ElementwiseOp<"add_n", [Differentiable, SameTypeOperands]> 
   let adjointStatus = "yes";
 }
 
-def Moe_CompareOp : Moe_ElementwiseOp<"compare", [SameTypeOperands]> {
+def Moe_CompareOp : Moe_ElementwiseOp<"compare"> {
   let summary = "elementwise comparison; false where an operand is NaN, except for ne";
   let arguments = (ins Moe_ComparePredicate:$predicate, Moe_Tensor:$lhs, Moe_Tensor:$rhs);
   let results = (outs Moe_BoolTensor:$result);
@@ -122,6 +122,7 @@ def Moe_DropoutOp : Moe_PureOp<"dropout", [Differentiable, Decomposable]> {
   }];
   let arguments = (ins Moe_FloatTensor:$input, Moe_IntTensor:$rng, F64Attr:$rate, I64Attr:$seed, I64Attr:$site);
   let results = (outs Moe_FloatTensor:$result);
+  let layoutStatus = "yes: whole or partial, since numbers are keyed by the index in the whole tensor";
   let adjointStatus = "yes";
   let decompositionStatus = "yes";
   let cpuStatus = "yes";

@@ -22,12 +22,17 @@ def Moe_OpInterface : OpInterface<"MoeOpInterface"> {
       "::llvm::LogicalResult", "interpret",
       (ins "::moe::ir::InterpreterContext &":$context, "::llvm::ArrayRef<const ::moe::ir::HostTensor *>":$operands,
            "::llvm::MutableArrayRef<::moe::ir::HostTensor>":$results)>,
+    InterfaceMethod<[{How the dimensions of operands and results hang together; every operation is verified against it.}],
+      "::moe::ir::LayoutRule", "getLayoutRule", (ins)>,
     InterfaceMethod<"Floating-point operations and bytes moved by one execution (local shapes).",
       "::moe::ir::Cost", "getCost", (ins), [{}], [{ return ::moe::ir::elementwiseCost($_op); }]>,
     InterfaceMethod<[{How results relate to the memory of operands. The default: results are new, except for the pairs
       (result, operand) of the attribute `moe.in_place`, which may share memory.}],
       "::moe::ir::BufferUse", "getBufferUse", (ins), [{}], [{ return ::moe::ir::BufferUse::compute($_op); }]>
   ];
+  // After the operation's own verifier, on whose word rules are read.
+  let verify = "return ::moe::ir::verifyLayouts($_op);";
+  let verifyWithRegions = 1;
 }
 
 def Moe_DifferentiableOpInterface : OpInterface<"DifferentiableOpInterface"> {

@@ -31,7 +31,7 @@ class Moe_Op<string mnemonic, list<Trait> traits = []>
     : Op<Moe_Dialect, mnemonic, !listconcat(traits, [Moe_OpInterface])> {
   string verifierStatus = "yes";
   string shapeStatus = "yes";
-  string layoutStatus = "planned: only replicated layouts until many ranks";
+  string layoutStatus = "yes";
   string referenceStatus = "yes";
   string adjointStatus = "";
   string decompositionStatus = "no: a fine operation";
@@ -47,6 +47,7 @@ class Moe_Op<string mnemonic, list<Trait> traits = []>
           # adjointStatus # [{", "}] # decompositionStatus # [{", "}] # costStatus # [{", "}] # cpuStatus # [{", "}]
           # cudaStatus # [{", "}] # testsStatus # [{"};
     }
+    ::moe::ir::LayoutRule getLayoutRule();
     ::llvm::LogicalResult interpret(::moe::ir::InterpreterContext &context,
                                     ::llvm::ArrayRef<const ::moe::ir::HostTensor *> operands,
                                     ::llvm::MutableArrayRef<::moe::ir::HostTensor> results);

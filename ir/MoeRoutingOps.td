@@ -46,6 +46,7 @@ def Moe_RouteBackwardOp : Moe_Op<"route_backward", [Pure, InferTypeOpAdaptor]> {
                        Moe_IntTensor:$slot, Moe_FloatTensor:$first_fraction, UnitAttr:$normalize_before_dropping);
   let results = (outs Moe_FloatTensor:$logits_grad);
   let adjointStatus = "no: second derivatives are not supported";
+  let decompositionStatus = "no: the adjoint of the decomposition of route says the same";
   let cpuStatus = "yes";
 }
 

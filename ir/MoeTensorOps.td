@@ -37,6 +37,7 @@ def Moe_RandomUniformOp : Moe_ShapedOp<"random_uniform"> {
   let arguments = (ins Moe_IntTensor:$rng, I64Attr:$seed, I64Attr:$site);
   let results = (outs Moe_FloatTensor:$result);
   let adjointStatus = "no: does not depend on a differentiable value";
+  let layoutStatus = "yes: whole only, since numbers are keyed by the index in the whole tensor";
   let cpuStatus = "yes";
 }
 

@@ -81,6 +81,7 @@ def Moe_AttentionBackwardOp : Moe_Op<"attention_backward", [Pure, InferTypeOpAda
   let results = (outs Moe_FloatTensor:$query_grad, Moe_FloatTensor:$key_grad, Moe_FloatTensor:$value_grad);
   let extraDeclaration = "::moe::ir::Cost getCost();";
   let adjointStatus = "no: second derivatives are not supported";
+  let decompositionStatus = "no: the adjoint of the decomposition of attention says the same";
   let cpuStatus = "yes";
 }
 

@@ -53,6 +53,8 @@ public:
 
   /// Dimension i of `a` becomes dimension dims[i] of `shape`.
   mlir::Value broadcast(mlir::Value a, llvm::ArrayRef<int64_t> shape, llvm::ArrayRef<int64_t> dims);
+  /// The same to the shape of `like`; along new dimensions that are split in `like` each rank makes its part.
+  mlir::Value broadcastLike(mlir::Value a, mlir::RankedTensorType like, llvm::ArrayRef<int64_t> dims);
   /// Repeats a scalar (rank 0) over the shape of `like`.
   mlir::Value broadcastScalar(mlir::Value scalar, mlir::Value like);
   /// Gives `a` [...] a trailing dimension of `like`'s last size.
@@ -60,6 +62,8 @@ public:
   /// Repeats the vector `a` [M] over the leading dimensions of `like` [..., M].
   mlir::Value broadcastLast(mlir::Value a, mlir::Value like);
   mlir::Value reshape(mlir::Value a, llvm::ArrayRef<int64_t> shape);
+  /// The same to the shape of `like`, split where `like` is on the axes that split `a`.
+  mlir::Value reshapeLike(mlir::Value a, mlir::RankedTensorType like);
   mlir::Value transpose(mlir::Value a, llvm::ArrayRef<int64_t> permutation);
   mlir::Value reduce(ReduceKind kind, mlir::Value a, llvm::ArrayRef<int64_t> dims);
   mlir::Value reduceLast(ReduceKind kind, mlir::Value a);

@@ -35,7 +35,7 @@ struct GradientFunction {
     auto original = module.lookupSymbol<func::FuncOp>("f");
     SmallVector<Type> types(original.getArgumentTypes());
     for (unsigned result : results)
-      types.push_back(op->getResult(result).getType());
+      types.push_back(ir::dualType(ir::typeOf(op->getResult(result))));
     if (Operation *previous = module.lookupSymbol("gradient"))
       previous->erase();
     builder.setInsertionPointToEnd(module.getBody());

@@ -2,7 +2,8 @@
 
 // Broadcasting is explicit: operands of other shapes are an error, not a broadcast.
 func.func @shapes(%a: tensor<4xf32>, %b: tensor<1xf32>) {
-  // expected-error@+1 {{'moe.add' op requires all operands to have the same type}}
+  // expected-error@+2 {{'moe.add' needs operands of one type, got 'tensor<4xf32>' and 'tensor<1xf32>'}}
+  // expected-error@+1 {{failed to infer returned types}}
   %0 = moe.add %a, %b : (tensor<4xf32>, tensor<1xf32>) -> tensor<4xf32>
   return
 }
@@ -10,7 +11,8 @@ func.func @shapes(%a: tensor<4xf32>, %b: tensor<1xf32>) {
 // -----
 
 func.func @element_types(%a: tensor<4xf32>, %b: tensor<4xi32>) {
-  // expected-error@+1 {{'moe.compare' op requires all operands to have the same type}}
+  // expected-error@+2 {{'moe.compare' needs operands of one type, got 'tensor<4xf32>' and 'tensor<4xi32>'}}
+  // expected-error@+1 {{failed to infer returned types}}
   %0 = moe.compare %a, %b {predicate = 0 : i32} : (tensor<4xf32>, tensor<4xi32>) -> tensor<4xi1>
   return
 }
@@ -125,7 +127,8 @@ func.func @no_terms() {
 // -----
 
 func.func @terms(%a: tensor<4xf32>, %b: tensor<3xf32>) {
-  // expected-error@+1 {{'moe.add_n' op requires all operands to have the same type}}
+  // expected-error@+2 {{'moe.add_n' needs operands of one type, got 'tensor<4xf32>' and 'tensor<3xf32>'}}
+  // expected-error@+1 {{failed to infer returned types}}
   %0 = moe.add_n %a, %b : (tensor<4xf32>, tensor<3xf32>) -> tensor<4xf32>
   return
 }

@@ -52,7 +52,7 @@ func.func @case(%x: tensor<1xf32>) {
 // -----
 
 func.func @case(%x: tensor<4x8xf32>) {
-  // expected-error@+1 {{changes element type or layout}}
+  // expected-error@+1 {{changes the element type}}
   %0 = moe.broadcast %x {dims = array<i64: 0, 1>} : (tensor<4x8xf32>) -> tensor<4x8xf64>
   return
 }

@@ -7,7 +7,7 @@ import torch
 
 @dataclasses.dataclass(frozen=True)
 class Recipe:
-    lr: float = 2.0e-3
+    lr: float = 1.0e-3
     betas: tuple = (0.9, 0.98)
     eps: float = 1.0e-8
     weight_decay: float = 0.01
