@@ -50,6 +50,7 @@ std::vector<std::vector<HostTensor>> runRanks(ModuleOp local, const std::string 
   std::vector<std::vector<HostTensor>> results;
   for (int64_t rank = 0; rank < ranks; ++rank) {
     std::vector<HostTensor> mine;
+    mine.reserve(arguments.size());
     for (const std::vector<HostTensor> &parts : arguments)
       mine.push_back(parts[rank]);
     std::vector<HostTensor> computed = evaluate(local, name, mine);
@@ -123,6 +124,7 @@ TEST_P(Layout, AdjointMapsDualsToDuals) {
     OwningOpRef<ModuleOp> local = localModule(*module, how);
     auto f = local->lookupSymbol<func::FuncOp>("f");
     std::vector<Type> cotangentTypes;
+    cotangentTypes.reserve(example.results.size());
     for (unsigned result : example.results)
       cotangentTypes.push_back(moe::ir::dualType(cast<RankedTensorType>(f.getResultTypes()[result])));
     auto operands = scatterAll(inputs, f.getArgumentTypes(), how.ranks, 1);
