@@ -86,14 +86,14 @@ int compile(const Arguments &args, std::ostream &out, std::ostream &err) {
   FailureOr<PlanFile> file = codegen::emitPlan(module, options);
   if (failed(file))
     return static_cast<int>(ExitCode::Internal);
-  if (auto written = file->write(args.output); !written)
-    return report({written.error()}, err);
   // The validator shares no code with what made the plan; what it finds is our fault, not the user's.
   if (auto status = validate(file->plan).status(); !status) {
     Diagnostic diagnostic = status.error();
     diagnostic.code = ExitCode::Internal;
     return report({diagnostic}, err);
   }
+  if (auto written = file->write(args.output); !written)
+    return report({written.error()}, err);
   out << (args.json ? planReportJson(file->plan) : planReport(file->plan, args.output));
   return 0;
 }
