@@ -72,8 +72,8 @@ int compile(const Arguments &args, std::ostream &out, std::ostream &err) {
   FailureOr<plan::Certificate> certificate = codegen::makeCertificate(module);
   if (failed(certificate))
     return static_cast<int>(ExitCode::Internal);
-  if (!args.flags.memory.empty()) {
-    double limit = *parseBytes(args.flags.memory);
+  if (std::optional<double> memory = parseBytes(args.flags.memory)) { // no size: no limit; others were refused before
+    double limit = *memory;
     double need = static_cast<double>(certificate->total() + certificate->library_overhead());
     if (need > limit)
       return report({{"the plan needs " + bytesText(need) + ", more than --memory " + args.flags.memory,
