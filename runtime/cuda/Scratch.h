@@ -1,0 +1,39 @@
+//===- Scratch.h - Scratch memory of the CUDA backend's library work ----------------------------------------------===//
+//
+// Part of the moec project, under the Apache License v2.0.
+//
+//===--------------------------------------------------------------------------------------------------------------===//
+//
+// Functions of the plan alone, the same for every device: the compiler places these bytes, the certificate counts them,
+// and the backend makes do with them. No header of CUDA is needed here, so that machines without it compile plans.
+//
+//===--------------------------------------------------------------------------------------------------------------===//
+
+#ifndef MOEC_RUNTIME_CUDA_SCRATCH_H
+#define MOEC_RUNTIME_CUDA_SCRATCH_H
+
+#include "runtime/plan/plan.pb.h"
+
+#include <cstdint>
+
+namespace moe::cuda {
+
+/// cuBLASLt wants workspaces aligned to this; buffers of a plan need not be. `gemmWorkspaceBytes` counts the loss.
+inline constexpr uint64_t kWorkspaceAlignment = 256;
+
+/// Scratch of a product whose operands A and B are of type `dtype`: room for the partial sums of a split of k, at most
+/// 32 MiB. cuBLASLt never chooses an algorithm that wants more than it is offered.
+uint64_t gemmWorkspaceBytes(const plan::Gemm &gemm, plan::DType dtype);
+
+/// Forward: nothing. Backward: sum_d(dout * out) for each query, float32 [B, H, T].
+uint64_t attentionScratchBytes(const plan::Attention &attention);
+
+/// Forward: 16 bytes for each of the G * S rows. Backward: nothing.
+uint64_t routeScratchBytes(const plan::Route &route);
+
+/// Nothing: each row of the table is summed by threads that scan the index.
+uint64_t scatterAddScratchBytes(const plan::ScatterAdd &scatter);
+
+} // namespace moe::cuda
+
+#endif // MOEC_RUNTIME_CUDA_SCRATCH_H
