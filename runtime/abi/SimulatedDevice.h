@@ -15,6 +15,7 @@
 #ifndef MOEC_RUNTIME_ABI_SIMULATEDDEVICE_H
 #define MOEC_RUNTIME_ABI_SIMULATEDDEVICE_H
 
+#include <stddef.h>
 #include <stdint.h>
 
 #ifdef __cplusplus
@@ -30,6 +31,16 @@ void moe_sim_barrier(void);
 uint32_t moe_sim_shuffle_xor(uint32_t value, uint32_t mask);
 /// Start of the block's dynamic shared memory, 16-byte aligned.
 void *moe_sim_shared(void);
+
+// What kernels written by hand use besides (runtime/cuda/kernels/Gpu.h):
+
+/// Bytes from one lane to the next in the result of moe_sim_exchange.
+#define MOE_SIM_EXCHANGE_BYTES 64
+/// Called by every lane of a warp: publishes `bytes` (at most 64) at `mine` and returns those of all lanes. The pointer
+/// is good until the lane's next exchange or shuffle.
+const unsigned char *moe_sim_exchange(const void *mine, size_t bytes);
+/// The name under which errors mention a kernel; others are asked of the dynamic linker. `name` is not copied.
+void moe_sim_name_kernel(void (*kernel)(void *const *), const char *name);
 
 #ifdef __cplusplus
 }
