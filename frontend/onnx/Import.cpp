@@ -6,6 +6,7 @@
 
 #include "frontend/onnx/Import.h"
 #include "frontend/onnx/Program.h"
+#include "frontend/onnx/TieWarnings.h"
 #include "mlir/IR/Verifier.h"
 #include "llvm/ADT/StringExtras.h"
 #include "llvm/ADT/StringSet.h"
@@ -157,6 +158,7 @@ OwningOpRef<ModuleOp> importOnnx(MLIRContext &context, const std::string &path, 
                            "please report it with the model", ExitCode::Internal});
     return {};
   }
+  warnAboutTies(*model, *module, diagnostics);
   return module;
 }
 

@@ -54,6 +54,8 @@ public:
   std::optional<Storage> storage(const onnx::TensorProto &tensor) const;
   /// The elements of an initializer or of a `Constant`, little endian and row-major; false if they cannot be read.
   bool readElements(const onnx::TensorProto &tensor, std::string &elements) const;
+  /// `bytes` bytes of them from `offset` on, which must lie within; false if they cannot be read.
+  bool readElements(const onnx::TensorProto &tensor, uint64_t offset, uint64_t bytes, std::string &elements) const;
   /// True if all elements are zero. Holes of sparse files are skipped without reading.
   bool isZero(const onnx::TensorProto &tensor) const;
 

@@ -60,14 +60,8 @@ bool Model::readElements(const onnx::TensorProto &tensor, std::string &elements)
     return false;
   uint64_t bytes = static_cast<uint64_t>(*count) * onnxElementBytes(tensor.data_type());
   elements.clear();
-  if (tensor.data_location() == onnx::TensorProto::EXTERNAL) {
-    std::optional<Storage> place = storage(tensor);
-    llvm::SmallString<256> name(folder());
-    llvm::sys::path::append(name, place->location);
-    OpenFile data(name.c_str());
-    elements.resize(bytes);
-    return data.fd >= 0 && data.read(elements.data(), bytes, place->offset);
-  }
+  if (tensor.data_location() == onnx::TensorProto::EXTERNAL)
+    return readElements(tensor, 0, bytes, elements);
   if (tensor.has_raw_data()) {
     elements = tensor.raw_data();
     return elements.size() == bytes;
@@ -96,6 +90,27 @@ bool Model::readElements(const onnx::TensorProto &tensor, std::string &elements)
     return false;
   }
   return elements.size() == bytes;
+}
+
+bool Model::readElements(const onnx::TensorProto &tensor, uint64_t offset, uint64_t bytes,
+                         std::string &elements) const {
+  if (tensor.data_location() == onnx::TensorProto::EXTERNAL) {
+    std::optional<Storage> place = storage(tensor);
+    llvm::SmallString<256> name(folder());
+    llvm::sys::path::append(name, place->location);
+    OpenFile data(name.c_str());
+    elements.resize(bytes);
+    return data.fd >= 0 && data.read(elements.data(), bytes, place->offset + offset);
+  }
+  if (tensor.has_raw_data()) {
+    elements = tensor.raw_data().substr(offset, bytes);
+    return elements.size() == bytes;
+  }
+  std::string all;
+  if (!readElements(tensor, all))
+    return false;
+  elements = all.substr(offset, bytes);
+  return true;
 }
 
 bool Model::isZero(const onnx::TensorProto &tensor) const {

@@ -149,18 +149,10 @@ Value Program::readInitializer(const onnx::TensorProto &tensor) {
     }
     value = fold(ir::ConstantOp::create(builder, loc, type, attribute).getResult());
   } else if (const Tie *tie = session.states.tie(tensor.name())) {
-    const onnx::TensorProto *source = session.model.initializer(tie->source);
-    if (!source)
-      return {};
-    value = readInitializer(*source);
+    value = readInitializer(*session.model.initializer(tie->source));
     if (value && tie->transposed) {
       builder.setInsertionPointAfterValue(value);
       value = ir::TransposeOp::create(builder, loc, value, llvm::ArrayRef<int64_t>{1, 0});
-    }
-    if (value && value.getType() != type) {
-      session.diagnostics.push_back({"cannot tie '" + tensor.name() + "' to '" + tie->source + "'",
-                                     session.model.path(), "their shapes or types differ", "correct the key 'tie'"});
-      return {};
     }
   } else {
     ir::StateOp state = session.states.get(tensor, type);

@@ -6,6 +6,7 @@
 
 #include "frontend/onnx/States.h"
 #include "frontend/onnx/Program.h"
+#include "frontend/recipe/RecipeNames.h"
 #include "llvm/ADT/STLExtras.h"
 
 using namespace mlir;
@@ -28,6 +29,14 @@ bool isFloat(const onnx::TensorProto &tensor) {
   default:
     return false;
   }
+}
+
+/// "[2, 3]"
+std::string shapeText(const onnx::TensorProto &tensor) {
+  std::string shape;
+  for (int64_t extent : tensor.dims())
+    shape += (shape.empty() ? "" : ", ") + std::to_string(extent);
+  return "[" + shape + "]";
 }
 
 template <typename Entries> std::string find(const Entries &entries, llvm::StringRef key) {
@@ -244,11 +253,49 @@ ir::StateOp StateTable::rng() {
   return state;
 }
 
+/// Whether both tensors exist and have, one possibly transposed, the same type and shape.
+bool StateTable::fits(const Tie &tie) const {
+  const onnx::TensorProto *source = model.initializer(tie.source), *target = model.initializer(tie.target);
+  if (!source || !target || source->data_type() != target->data_type())
+    return false;
+  llvm::SmallVector<int64_t> shape(source->dims().begin(), source->dims().end());
+  if (tie.transposed && shape.size() != 2)
+    return false;
+  if (tie.transposed)
+    std::swap(shape[0], shape[1]);
+  return llvm::equal(shape, target->dims());
+}
+
 const Tie *StateTable::tie(llvm::StringRef name) const {
   for (const Tie &tie : options.ties)
     if (tie.target == name)
-      return &tie;
+      return fits(tie) ? &tie : nullptr;
   return nullptr;
+}
+
+void StateTable::reportTies(std::vector<Diagnostic> &diagnostics) const {
+  std::vector<std::string> names;
+  for (const onnx::TensorProto &tensor : model.graph().initializer())
+    names.push_back(tensor.name());
+  auto describe = [&](const std::string &name) {
+    const onnx::TensorProto &tensor = *model.initializer(name);
+    return "'" + name + "' has type " + onnx::TensorProto::DataType_Name(tensor.data_type()) + " and shape " +
+           shapeText(tensor);
+  };
+  for (const Tie &tie : options.ties) {
+    bool known = true;
+    for (const std::string &name : {tie.source, tie.target})
+      if (!model.initializer(name)) {
+        known = false;
+        diagnostics.push_back({"the model has no initializer '" + name + "'", "key tie",
+                               "`moec inspect` lists the names", suggestion(name, names)});
+      }
+    if (known && !fits(tie))
+      diagnostics.push_back(
+          {"cannot tie '" + tie.target + "' to '" + tie.source + "'" + (tie.transposed ? " transposed" : ""), "key tie",
+           describe(tie.source) + ", " + describe(tie.target),
+           "tie tensors of one type and shape, or of two dimensions swapped as [a, b^T]"});
+  }
 }
 
 void StateTable::report(std::vector<Diagnostic> &diagnostics) const {
@@ -261,11 +308,7 @@ void StateTable::report(std::vector<Diagnostic> &diagnostics) const {
   };
   check(options.parameters.train, "train");
   check(options.parameters.freeze, "freeze");
-  for (const Tie &tie : options.ties)
-    for (const std::string &name : {tie.source, tie.target})
-      if (!model.initializer(name))
-        diagnostics.push_back(
-            {"the model has no initializer '" + name + "'", "key tie", "", "`moec inspect` lists the names"});
+  reportTies(diagnostics);
   for (const onnx::TensorProto *tensor : undrawable)
     diagnostics.push_back({"cannot tell how '" + tensor->name() + "' is initialised", model.path(),
                            "its TrainingInfoProto is none of RandomNormal, RandomUniform and ConstantOfShape, "
@@ -275,13 +318,11 @@ void StateTable::report(std::vector<Diagnostic> &diagnostics) const {
     return;
   std::string list;
   for (const onnx::TensorProto *tensor : ambiguous) {
-    std::string shape, users;
-    for (int64_t extent : tensor->dims())
-      shape += (shape.empty() ? "" : ", ") + std::to_string(extent);
+    std::string users;
     for (const onnx::NodeProto &node : model.graph().node())
       if (llvm::is_contained(node.input(), tensor->name()))
         users += (users.empty() ? "" : ", ") + nodeName(node) + " (" + node.op_type() + ")";
-    list += "\n  " + tensor->name() + " [" + shape + "] used by " + users;
+    list += "\n  " + tensor->name() + " " + shapeText(*tensor) + " used by " + users;
   }
   diagnostics.push_back({"it is not known whether these tensors are trained:" + list, model.path(),
                          "the file does not tell weights from masks and tables",

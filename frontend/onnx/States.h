@@ -49,13 +49,15 @@ public:
   /// Whether nothing says if a tensor that `get` was asked for is trained.
   bool isAmbiguous(const onnx::TensorProto &tensor) const { return llvm::is_contained(ambiguous, &tensor); }
   ir::StateOp rng();
-  /// The tensor that `name` is tied to, and whether it is its transpose.
+  /// The tensor that `name` is tied to, and whether it is its transpose; null also if the two do not fit.
   const Tie *tie(llvm::StringRef name) const;
   /// Reports float tensors of which nothing says whether they are trained or how they are drawn, patterns that match
-  /// nothing, ties between tensors that do not exist.
+  /// nothing, ties between tensors that do not exist or do not fit.
   void report(std::vector<Diagnostic> &diagnostics) const;
 
 private:
+  bool fits(const Tie &tie) const;
+  void reportTies(std::vector<Diagnostic> &diagnostics) const;
   std::optional<ir::StateKind> kind(const onnx::TensorProto &tensor);
   mlir::Attribute initial(const onnx::TensorProto &tensor, mlir::RankedTensorType type);
 

@@ -91,10 +91,14 @@ std::string text(const Loss &loss) {
 
 } // namespace
 
+std::string print(llvm::ArrayRef<Tie> ties) {
+  std::string pairs;
+  for (const Tie &tie : ties)
+    pairs += (pairs.empty() ? "" : ", ") + list({tie.source, tie.target + (tie.transposed ? "^T" : "")});
+  return "[" + pairs + "]";
+}
+
 std::string print(const Recipe &r) {
-  std::string ties;
-  for (const Tie &tie : r.tie)
-    ties += (ties.empty() ? "" : ", ") + list({tie.source, tie.target + (tie.transposed ? "^T" : "")});
   std::string momentum = r.optimizer.name == OptimizerName::Sgd ? ", momentum: " + text(r.optimizer.momentum) : "";
   return "loss: " + text(r.loss) + "\n" + "optimizer: {name: " + name(r.optimizer.name) +
          ", lr: " + text(r.optimizer.lr) + ", betas: [" + text(r.optimizer.beta1) + ", " + text(r.optimizer.beta2) +
@@ -105,7 +109,7 @@ std::string print(const Recipe &r) {
          "precision: {compute: " + name(r.precision.compute) +
          ", reduce: " + (r.precision.reduceBf16 ? "bf16" : "f32") + "}\n" + "accumulate: " + text(r.accumulate) + "\n" +
          "parameters: {default: " + nameOf(r.parameters.standard) + ", train: " + list(r.parameters.train) +
-         ", freeze: " + list(r.parameters.freeze) + "}\n" + "tie: [" + ties + "]\n" +
+         ", freeze: " + list(r.parameters.freeze) + "}\n" + "tie: " + print(r.tie) + "\n" +
          "routing_groups: " + text(r.routingGroups) + "\n" + "seed: " + text(r.seed) + "\n";
 }
 

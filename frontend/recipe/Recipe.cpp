@@ -111,17 +111,6 @@ private:
     return node.kind == YamlNode::Kind::Scalar ? ", found '" + node.scalar + "'" : "";
   }
 
-  static std::string suggestion(llvm::StringRef word, const std::vector<std::string> &valid) {
-    const std::string *best = nullptr;
-    unsigned bestDistance = std::numeric_limits<unsigned>::max();
-    for (const std::string &candidate : valid)
-      if (unsigned distance = word.edit_distance(candidate); distance < bestDistance) {
-        best = &candidate;
-        bestDistance = distance;
-      }
-    return best ? "did you mean '" + *best + "'?" : "";
-  }
-
   std::vector<Diagnostic> &diagnostics;
 };
 
@@ -248,6 +237,17 @@ void readRecipe(Reader &r, const YamlNode &root, Recipe &recipe) {
 }
 
 } // namespace
+
+std::string suggestion(llvm::StringRef word, llvm::ArrayRef<std::string> valid) {
+  const std::string *best = nullptr;
+  unsigned bestDistance = std::numeric_limits<unsigned>::max();
+  for (const std::string &candidate : valid)
+    if (unsigned distance = word.edit_distance(candidate); distance < bestDistance) {
+      best = &candidate;
+      bestDistance = distance;
+    }
+  return best ? "did you mean '" + *best + "'?" : "";
+}
 
 std::optional<Recipe> parseRecipe(const std::string &text, const std::string &name,
                                   const std::vector<std::string> &overrides, std::vector<Diagnostic> &diagnostics) {

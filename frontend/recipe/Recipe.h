@@ -14,6 +14,7 @@
 
 #include "mlir/IR/BuiltinOps.h"
 #include "runtime/core/Diagnostic.h"
+#include "llvm/ADT/ArrayRef.h"
 #include <cstdint>
 #include <optional>
 #include <string>
@@ -106,6 +107,9 @@ std::optional<Recipe> readRecipe(const std::string &path, const std::vector<std:
 
 /// Canonical YAML: every key in a fixed order; equal recipes give equal text, and parsing it gives the recipe back.
 std::string print(const Recipe &recipe);
+
+/// The value of the key `tie`, on one line: `[["a", "b^T"]]`.
+std::string print(llvm::ArrayRef<Tie> ties);
 
 /// If the recipe asks for `cross_entropy`, computes it in every program from the results named `logits` and `labels`
 /// (or arguments), and returns it as the first result `loss` together with `loss_weight` (the number of counted

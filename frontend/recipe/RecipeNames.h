@@ -9,6 +9,7 @@
 
 #include "frontend/recipe/Recipe.h"
 #include "llvm/ADT/ArrayRef.h"
+#include "llvm/ADT/StringRef.h"
 
 namespace moe::frontend {
 
@@ -31,6 +32,9 @@ template <typename Enum> const char *nameOf(Enum value) {
       return entry.name;
   return "";
 }
+
+/// "did you mean 'NAME'?" of the valid name nearest to `word`; empty if there is none.
+std::string suggestion(llvm::StringRef word, llvm::ArrayRef<std::string> valid);
 
 } // namespace moe::frontend
 

@@ -9,7 +9,7 @@
 namespace moe {
 
 std::string Diagnostic::str() const {
-  std::string text = "error: " + what;
+  std::string text = (code == ExitCode::Success ? "warning: " : "error: ") + what;
   auto line = [&](const char *label, const std::string &part) {
     if (!part.empty())
       text += std::string("\n  ") + label + part;

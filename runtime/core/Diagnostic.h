@@ -18,7 +18,8 @@ namespace moe {
 /// Exit codes of all programs (design §12).
 enum class ExitCode : int { Success = 0, User = 1, Usage = 2, Internal = 70 };
 
-/// One error message for a person: `error: WHAT` with the place, the reason and the remedy on lines of their own.
+/// One message for a person: `error: WHAT` with the place, the reason and the remedy on lines of their own. One with
+/// the code `Success` is a warning: nothing failed.
 struct Diagnostic {
   std::string what;   ///< "the plan was compiled for another CPU"
   std::string where;  ///< file, tensor, step, key or rank; may be empty

@@ -11,6 +11,7 @@ import subprocess
 import sys
 
 import numpy as np
+import onnx
 
 sys.path.insert(0, os.path.join(os.environ["MOEC_ROOT"], "test/e2e/support"))
 import lab
@@ -108,6 +109,25 @@ refuses("unknown optimizer", recipe("optimizer: {name: adamm}\n"), 1, "adamm", "
 refuses("text for a number", recipe("clip_norm: much\n"), 1, "clip_norm", "much")
 refuses("no YAML", recipe("optimizer: {name: adamw\n"), 1, "r.yaml")
 refuses("groups that do not divide the batch", recipe("routing_groups: 3\n"), 1, "routing_groups", "3")
+refuses("tie of an unknown weight", recipe("tie: [[decoder.embed_token.weight, decoder.output_projection.weight]]\n"), 1,
+        "decoder.embed_token.weight", "did you mean 'decoder.embed_tokens.weight'?")  # fmt: skip
+refuses("tie of shapes that differ", recipe("tie: [[decoder.embed_tokens.weight, decoder.output_projection.weight^T]]\n"), 1,
+        "cannot tie", "shape [260, 32]")  # fmt: skip
+
+# No error: weights that look as if they had been one get a warning, and what it proposes ends it.
+twins = onnx.load("m.onnx")
+stored = np.random.default_rng(1).standard_normal((260, 32)).astype(np.float32)
+for tensor in twins.graph.initializer:
+    if tensor.name in ("decoder.embed_tokens.weight", "decoder.output_projection.weight"):
+        tensor.CopyFrom(onnx.numpy_helper.from_array(stored, tensor.name))
+onnx.save(twins, "twins.onnx")
+warning = lab.run(*compiled(source="twins.onnx")).stderr
+remedy = warning.partition("tie: ")[2].splitlines()[:1]
+report.check(warning.startswith("warning: ") and remedy == ['[["decoder.embed_tokens.weight", "decoder.output_projection.weight"]]'],
+             f"a weight that is stored twice: {warning.strip()}")  # fmt: skip
+tied = lab.run(*compiled("--set", f"tie={remedy[0]}", source="twins.onnx")).stderr
+report.check(tied == "", f"and is tied: {tied.strip()}")
+pathlib.Path("p.moe").write_bytes(plan)
 
 # Between the programs.
 pathlib.Path("p.moe").write_bytes(plan[:8] + struct.pack("<I", 999) + plan[12:])

@@ -205,7 +205,8 @@ void importPrograms(MLIRContext &context, const std::string &path, const fronten
 Json describeProblems(const std::vector<Diagnostic> &found) {
   Json json = Json::array();
   for (const Diagnostic &diagnostic : found)
-    json.push_back({{"what", diagnostic.what},
+    json.push_back({{"severity", diagnostic.code == ExitCode::Success ? "warning" : "error"},
+                    {"what", diagnostic.what},
                     {"where", diagnostic.where},
                     {"why", diagnostic.why},
                     {"remedy", diagnostic.remedy}});
