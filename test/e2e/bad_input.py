@@ -139,6 +139,9 @@ blob[len(plan) * 3 // 4] ^= 1
 pathlib.Path("p.moe").write_bytes(blob)
 refuses("plan with altered kernels", train(), 1, "p.moe")
 pathlib.Path("p.moe").write_bytes(plan)
+lab.run(os.path.join(os.environ["MOEC_BUILD"], "test/retarget_plan"), "p.moe", "quantum512", "elsewhere.moe")
+for command in (train(plan="elsewhere.moe"), ["moerun", "eval", "elsewhere.moe", "--data", "text", "--save-dir", "fresh"]):
+    refuses(f"{command[1]} with a plan for another CPU", command, 1, "another CPU", "quantum512", "--target cpu:native")
 for name, tokens, texts in (
     ("beyond.npy", np.full(5000, 260, np.uint16), ("260", "vocabulary")),
     ("negative.npy", np.full(5000, -3, np.int64), ("-3",)),
