@@ -7,11 +7,10 @@
 #include "runtime/checkpoint/Checkpoint.h"
 
 #include "runtime/checkpoint/Digest.h"
-#include "runtime/checkpoint/Elements.h"
+#include "runtime/checkpoint/SliceView.h"
 #include "runtime/checkpoint/TensorMatch.h"
 
 #include <charconv>
-#include <cstring>
 
 namespace moe {
 
@@ -49,9 +48,7 @@ static std::vector<const plan::StateTensor *> checkpointed(const plan::Plan &pla
 Status saveCheckpoint(const std::filesystem::path &path, Session &session, const CheckpointInfo &info) {
   std::vector<TensorView> views;
   for (const plan::StateTensor *tensor : checkpointed(session.plan()))
-    views.push_back({tensor->name(), elementName(tensor->dtype()),
-                     std::vector<int64_t>(tensor->shape().begin(), tensor->shape().end()),
-                     session.bytes(tensor->slice())});
+    views.push_back(viewOf(session, tensor->name(), *tensor));
   Status status = writeSafetensors(path, std::move(views), toMetadata(info), /*digest=*/true);
   if (!status) {
     Diagnostic problem = status.error();
@@ -111,10 +108,10 @@ Status CheckpointFile::restore(Session &session) const {
     return status;
   for (const plan::StateTensor *tensor : checkpointed(session.plan())) {
     std::span<const std::byte> source = file.bytes(*file.find(tensor->name()));
-    std::span<std::byte> target = session.bytes(tensor->slice());
-    if (source.size() != target.size())
+    if (source.size() != tensor->slice().bytes())
       return error("a state tensor of the plan does not fill its slice", tensor->name(), {}, "compile the plan again");
-    std::memcpy(target.data(), source.data(), source.size());
+    if (Status status = session.write(tensor->slice(), source); !status)
+      return status;
   }
   return {};
 }

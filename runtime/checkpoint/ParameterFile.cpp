@@ -8,7 +8,9 @@
 
 #include "runtime/checkpoint/Elements.h"
 #include "runtime/checkpoint/Safetensors.h"
+#include "runtime/checkpoint/SliceView.h"
 #include "runtime/checkpoint/TensorMatch.h"
+#include "runtime/core/HostSlice.h"
 
 namespace moe {
 
@@ -29,10 +31,12 @@ Status loadParameters(Session &session, const std::filesystem::path &path) {
                  "`moec inspect` lists the parameters of the model");
   for (const plan::StateTensor *tensor : parameters) {
     const TensorEntry *entry = file->find(tensor->name());
-    std::span<std::byte> target = session.bytes(tensor->slice());
-    if (Status status = convertElements(entry->type, file->bytes(*entry), tensor->dtype(), target,
+    HostSlice filled(session, tensor->slice());
+    if (Status status = convertElements(entry->type, file->bytes(*entry), tensor->dtype(), filled.bytes(),
                                         elementCount(entry->shape), tensor->name());
         !status)
+      return status;
+    if (Status status = filled.commit(); !status)
       return status;
   }
   return {};
@@ -42,9 +46,7 @@ Status saveParameters(Session &session, const std::filesystem::path &path) {
   std::vector<TensorView> tensors;
   for (const plan::StateTensor &tensor : session.plan().state())
     if (tensor.kind() == plan::StateTensor::PARAMETER)
-      tensors.push_back({tensor.name(), elementName(tensor.dtype()),
-                         std::vector<int64_t>(tensor.shape().begin(), tensor.shape().end()),
-                         session.bytes(tensor.slice())});
+      tensors.push_back(viewOf(session, tensor.name(), tensor));
   return writeSafetensors(path, std::move(tensors), {});
 }
 

@@ -17,6 +17,7 @@
 
 #include <cstdint>
 #include <filesystem>
+#include <functional>
 #include <map>
 #include <span>
 #include <string>
@@ -69,7 +70,13 @@ struct TensorView {
   std::string name;
   std::string_view type;
   std::vector<int64_t> shape;
-  std::span<const std::byte> bytes;
+  std::span<const std::byte> bytes; ///< empty if they are fetched
+
+  /// Tensors that do not lie in host memory: how many bytes they have, and how to get those from an offset on.
+  uint64_t remote = 0;
+  std::function<Status(uint64_t offset, std::span<std::byte> target)> fetch = {};
+
+  uint64_t byteCount() const { return fetch ? remote : bytes.size(); }
 };
 
 /// Metadata key of the XXH3-64 digest of the header (with this digest as sixteen zeros) and the data, in hexadecimal.

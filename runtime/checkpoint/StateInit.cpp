@@ -10,6 +10,7 @@
 #include "runtime/checkpoint/Elements.h"
 #include "runtime/checkpoint/ModelFiles.h"
 #include "runtime/checkpoint/ParameterFile.h"
+#include "runtime/core/HostSlice.h"
 #include "runtime/cpu/kernels/Philox.h"
 
 #include <algorithm>
@@ -114,7 +115,8 @@ Status initialiseState(Session &session, const StateSources &sources) {
     // Parameters that a file sets are not read from the model, which then need not be there.
     if (tensor.kind() == plan::StateTensor::PARAMETER && !sources.parameters.empty())
       continue;
-    std::span<std::byte> target = session.bytes(tensor.slice());
+    HostSlice filled(session, tensor.slice());
+    std::span<std::byte> target = filled.bytes();
     std::span<const int64_t> shape(tensor.shape().data(), size_t(tensor.shape_size()));
     if (elementSize(tensor.dtype()) == 0 || elementCount(shape) < 0 ||
         target.size() != uint64_t(elementCount(shape)) * elementSize(tensor.dtype()))
@@ -122,6 +124,8 @@ Status initialiseState(Session &session, const StateSources &sources) {
     if (Status status = fillOne(tensor, target, sources.seed, modelFiles); !status)
       return status;
     if (Status status = zeroRows(tensor, target); !status)
+      return status;
+    if (Status status = filled.commit(); !status)
       return status;
   }
   return sources.parameters.empty() ? Status() : loadParameters(session, sources.parameters);

@@ -43,12 +43,12 @@ std::filesystem::path programFolder() {
 
 } // namespace
 
-Expected<std::unique_ptr<Device>> createDevice(std::string_view name, int threads) {
+Expected<std::unique_ptr<Device>> createDevice(std::string_view name, int threads, bool simulated) {
   auto isPlain = [](char c) { return (c >= 'a' && c <= 'z') || (c >= '0' && c <= '9') || c == '_'; };
   if (name.empty() || !std::all_of(name.begin(), name.end(), isPlain))
     return error("unknown device '" + std::string(name) + "'", {}, "a device is named like 'cpu'");
 
-  std::string file = "libmoerun-" + std::string(name) + ".so";
+  std::string file = (simulated ? "simulated/libmoerun-" : "libmoerun-") + std::string(name) + ".so";
   std::filesystem::path folder = programFolder();
   std::filesystem::path path;
   for (const std::filesystem::path &candidate : {folder / file, (folder / ".." / "lib" / file).lexically_normal()}) {
@@ -61,7 +61,9 @@ Expected<std::unique_ptr<Device>> createDevice(std::string_view name, int thread
   if (path.empty())
     return error("there is no backend for device '" + std::string(name) + "'", file,
                  "it lies neither beside the program (" + folder.string() + ") nor in ../lib",
-                 "install the backend, or use a plan for another device");
+                 simulated
+                     ? "simulated devices are part of the tests: build with MOEC_TESTS, or use a plan for a device"
+                     : "install the backend, or use a plan for another device");
 
   chooseWaiting(threads);
   void *library = ::dlopen(path.c_str(), RTLD_NOW | RTLD_LOCAL);

@@ -19,7 +19,10 @@ namespace moe {
 ///
 /// `threads` is the number of threads per rank that the plan asks for. It decides how long idle threads spin before
 /// they sleep, which OpenMP reads when it is loaded; values that the user has set win.
-Expected<std::unique_ptr<Device>> createDevice(std::string_view name, int threads);
+///
+/// A simulated device, which exists for tests, has the same backend built against stand-ins of the device's libraries:
+/// it lies in the folder `simulated` of the one where the backend would lie.
+Expected<std::unique_ptr<Device>> createDevice(std::string_view name, int threads, bool simulated = false);
 
 } // namespace moe
 

@@ -74,6 +74,13 @@ public:
     return device->run(program);
   }
 
+  Status runSequence(std::span<const int> programs, const std::function<void(int)> &starts) override {
+    for (int program : programs)
+      if (program < 0 || program >= file.plan.programs_size())
+        return error("the plan has no program " + std::to_string(program), {}, {}, {}, ExitCode::Internal);
+    return device->runSequence(programs, starts);
+  }
+
   std::span<const double> stepSeconds(int program) const override {
     return program < 0 || program >= file.plan.programs_size() ? std::span<const double>()
                                                                : device->stepSeconds(program);
@@ -81,13 +88,22 @@ public:
 
   std::span<std::byte> bytes(const plan::Slice &slice) override { return device->bytes(slice); }
 
+  Status read(const plan::Slice &slice, std::span<std::byte> destination) override {
+    return device->read(slice, destination);
+  }
+
+  Status write(const plan::Slice &slice, std::span<const std::byte> source) override {
+    return device->write(slice, source);
+  }
+
   double metric(int index) const override {
     const plan::Metric &metric = file.plan.metrics(index);
     // Read as a whole even if the slice is larger than its scalar: the device copies slices.
     std::array<std::byte, sizeof(int64_t)> scalar{};
     plan::Slice slice = metric.slice();
     slice.set_bytes(elementBytes(metric.dtype()));
-    device->read(slice, std::span(scalar).first(slice.bytes()));
+    if (!device->read(slice, std::span(scalar).first(slice.bytes())))
+      return std::numeric_limits<double>::quiet_NaN();
     return widen(metric.dtype(), scalar.data());
   }
 
@@ -108,6 +124,10 @@ Status checkMemory(const plan::Plan &plan) {
                "it needs " + formatBytes(required) + classes + (classes.empty() ? "" : ")") + ", and " +
                    formatBytes(*available) + " are available",
                "compile for a smaller batch or with --recompute, or run on a machine with more memory");
+}
+
+bool isSimulated(const plan::Target &target) {
+  return target.name() == "simulated";
 }
 
 Status DeviceSession::open(const SessionOptions &options) {
@@ -131,17 +151,18 @@ Status DeviceSession::open(const SessionOptions &options) {
       return status;
 
   // Prepare: everything that can be refused is refused before anything is allocated.
-  auto created = createDevice(options.device, file.plan.target().threads());
+  auto created = createDevice(options.device, file.plan.target().threads(), isSimulated(file.plan.target()));
   if (!created)
     return tl::unexpected(std::move(created.error()));
   device = std::move(*created);
   if (Status status = device->prepare(file.plan); !status)
     return status;
-  if (Status status = checkMemory(file.plan); !status)
-    return status;
+  if (device->usesHostMemory())
+    if (Status status = checkMemory(file.plan); !status)
+      return status;
 
   // Initialize.
-  return device->initialize(file, DeviceOptions{options.poison, options.profile});
+  return device->initialize(file, DeviceOptions{options.poison, options.profile, options.choices});
 }
 
 } // namespace

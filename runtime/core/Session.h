@@ -17,7 +17,10 @@
 #include "runtime/core/Diagnostic.h"
 #include "runtime/plan/PlanFile.h"
 
+#include <algorithm>
 #include <cstddef>
+#include <filesystem>
+#include <functional>
 #include <memory>
 #include <span>
 #include <string_view>
@@ -33,6 +36,9 @@ struct SessionOptions {
   bool trustPlan = false;
   /// Measure each step; see `Session::stepSeconds`.
   bool profile = false;
+  /// Where a device that chooses among algorithms by itself records what it chose, to choose the same in the next run;
+  /// empty: nowhere.
+  std::filesystem::path choices;
 };
 
 class Session {
@@ -47,16 +53,40 @@ public:
   virtual int programIndex(std::string_view name) const = 0;
   /// Runs one program to completion.
   virtual Status run(int program) = 0;
+  /// Runs programs one after the other to completion, as few launches as the device can make of them. `starts` is
+  /// called before each launch with the first of its programs. `stepSeconds` are those of `run`.
+  virtual Status runSequence(std::span<const int> programs, const std::function<void(int program)> &starts) {
+    for (int program : programs) {
+      starts(program);
+      if (Status status = run(program); !status)
+        return status;
+    }
+    return {};
+  }
 
   /// Seconds that each step of a program took when it ran last, in the order of `plan::Program::steps`; empty without
   /// `SessionOptions::profile`.
   virtual std::span<const double> stepSeconds(int /*program*/) const { return {}; }
 
-  /// Host-visible bytes of a slice of the STATE, GRADIENTS or STAGING arena, to be used between runs; also of an output
-  /// of the program that ran last, wherever it lies. The address is valid for the life of the session.
+  /// Bytes of a slice for the host to read and write between runs: those of a STAGING arena on all devices, and where
+  /// the device's memory is that of the host, those of the STATE and GRADIENTS arenas and the outputs of the program
+  /// that ran last. Empty otherwise. The address is valid for the life of the session.
   virtual std::span<std::byte> bytes(const plan::Slice &slice) = 0;
 
-  /// Value of metric `plan().metrics(index)`, widened to double.
+  /// Copies any such slice, wherever it lies, to the host; `destination` has the slice's size. Errors: the device
+  /// fails.
+  virtual Status read(const plan::Slice &slice, std::span<std::byte> destination) {
+    std::ranges::copy(bytes(slice), destination.begin());
+    return {};
+  }
+
+  /// Copies from the host to a slice; `source` has the slice's size. Errors: the device fails.
+  virtual Status write(const plan::Slice &slice, std::span<const std::byte> source) {
+    std::ranges::copy(source, bytes(slice).begin());
+    return {};
+  }
+
+  /// Value of metric `plan().metrics(index)`, widened to double; NaN if the device fails.
   virtual double metric(int index) const = 0;
 };
 

@@ -7,6 +7,7 @@
 #include "runtime/core/Device.h"
 #include "runtime/cpu/ArenaMemory.h"
 #include "runtime/cpu/CpuFeatures.h"
+#include "runtime/cpu/Describe.h"
 #include "runtime/cpu/Gemm.h"
 #include "runtime/cpu/Image.h"
 #include "runtime/cpu/Liveness.h"
@@ -43,6 +44,7 @@ struct ReadyProgram {
 
 class CpuDevice final : public Device {
 public:
+  std::vector<DeviceFact> describe() const override { return describeCpu(); }
   Status prepare(const plan::Plan &plan) override;
   Status initialize(const PlanFile &file, const DeviceOptions &options) override;
   Status run(int program) override;
@@ -52,8 +54,14 @@ public:
     return {context.address(slice), static_cast<size_t>(slice.bytes())};
   }
 
-  void read(const plan::Slice &slice, std::span<std::byte> destination) const override {
+  Status read(const plan::Slice &slice, std::span<std::byte> destination) const override {
     std::memcpy(destination.data(), context.address(slice), destination.size());
+    return {};
+  }
+
+  Status write(const plan::Slice &slice, std::span<const std::byte> source) override {
+    std::memcpy(context.address(slice), source.data(), source.size());
+    return {};
   }
 
 private:
@@ -227,6 +235,6 @@ Status CpuDevice::run(int index) {
 } // namespace
 } // namespace moe::cpu
 
-extern "C" __attribute__((visibility("default"))) moe::Device *moerunCreateDevice1() {
+extern "C" __attribute__((visibility("default"))) moe::Device *moerunCreateDevice2() {
   return new moe::cpu::CpuDevice;
 }

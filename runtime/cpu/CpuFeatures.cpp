@@ -156,10 +156,22 @@ Support cpuSupports(std::string_view name) {
   return Support::Unknown;
 }
 
+std::vector<std::string_view> cpuFeatures() {
+  std::vector<std::string_view> names;
+  for (const Feature &feature : kFeatures)
+    if (cpuSupports(feature.name) == Support::Yes)
+      names.push_back(feature.name);
+  return names;
+}
+
 #else
 
 Support cpuSupports(std::string_view) {
   return Support::Unknown;
+}
+
+std::vector<std::string_view> cpuFeatures() {
+  return {};
 }
 
 #endif

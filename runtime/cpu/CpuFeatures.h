@@ -8,6 +8,7 @@
 #define MOEC_RUNTIME_CPU_CPUFEATURES_H
 
 #include <string_view>
+#include <vector>
 
 namespace moe::cpu {
 
@@ -19,6 +20,9 @@ enum class Support {
 
 /// Asks CPUID for a feature by its LLVM name ("avx512f", "sse4.1", "bmi").
 Support cpuSupports(std::string_view feature);
+
+/// All known features that this CPU has.
+std::vector<std::string_view> cpuFeatures();
 
 } // namespace moe::cpu
 

@@ -187,6 +187,12 @@ Expected<GemmPrimitive> GemmPrimitive::create(const plan::Gemm &gemm, const Gemm
   }
 }
 
+std::string gemmLibrary() {
+  const dnnl_version_t &version = *dnnl_version();
+  return "oneDNN " + std::to_string(version.major) + "." + std::to_string(version.minor) + "." +
+         std::to_string(version.patch);
+}
+
 uint64_t GemmPrimitive::scratchBytes() const {
   return handles->descriptor.scratchpad_desc().get_size();
 }

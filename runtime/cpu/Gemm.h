@@ -27,6 +27,9 @@
 
 namespace moe::cpu {
 
+/// Version of the library that computes products ("oneDNN 2.7.3").
+std::string gemmLibrary();
+
 /// Element types. Supported: all F32; A and B BF16 (on CPUs with avx512bw) with C BF16 or F32; bias F32 or as C.
 struct GemmTypes {
   plan::DType a = plan::F32;

@@ -30,6 +30,7 @@ struct FakeOptions {
   int64_t padId = 1;
   plan::DType tokenType = plan::I64;
   std::string parameter = "weight";
+  bool remote = false; ///< like a device with memory of its own: the host reaches staged inputs alone
 };
 
 class FakeSession final : public Session {
@@ -75,7 +76,16 @@ public:
     return -1;
   }
   std::span<std::byte> bytes(const plan::Slice &slice) override {
-    return std::span(arena).subspan(slice.offset(), slice.bytes());
+    auto isStaged = [&](const plan::Input &input) { return input.staging().offset() == slice.offset(); };
+    return options.remote && std::ranges::none_of(message.inputs(), isStaged) ? std::span<std::byte>() : memory(slice);
+  }
+  Status read(const plan::Slice &slice, std::span<std::byte> destination) override {
+    std::memcpy(destination.data(), memory(slice).data(), destination.size());
+    return {};
+  }
+  Status write(const plan::Slice &slice, std::span<const std::byte> source) override {
+    std::memcpy(memory(slice).data(), source.data(), source.size());
+    return {};
   }
   double metric(int index) const override {
     const plan::Metric &metric = message.metrics(index);
@@ -111,7 +121,7 @@ public:
       if (in.name() == name) {
         std::vector<int64_t> tokens;
         const int64_t count = options.batch * options.length, width = in.dtype() == plan::I64 ? 8 : 4;
-        const std::byte *at = bytes(in.staging()).data() + micro * count * width;
+        const std::byte *at = memory(in.staging()).data() + micro * count * width;
         for (int64_t i = 0; i < count; ++i)
           tokens.push_back(width == 8 ? load<int64_t>(at + i * 8) : load<int32_t>(at + i * 4));
         return tokens;
@@ -138,6 +148,9 @@ private:
     return value;
   }
 
+  std::span<std::byte> memory(const plan::Slice &slice) {
+    return std::span(arena).subspan(slice.offset(), slice.bytes());
+  }
   plan::Slice slice(uint64_t size) {
     plan::Slice result;
     result.set_offset(used);
@@ -180,7 +193,7 @@ private:
   }
 
   std::span<float> floats(const plan::Slice &slice) {
-    auto raw = bytes(slice);
+    auto raw = memory(slice);
     return {reinterpret_cast<float *>(raw.data()), raw.size() / 4};
   }
   void setMetric(std::string_view name, double value) {
@@ -189,9 +202,9 @@ private:
         float narrow = float(value);
         int64_t whole = int64_t(value);
         if (metric.dtype() == plan::F32)
-          std::memcpy(bytes(metric.slice()).data(), &narrow, 4);
+          std::memcpy(memory(metric.slice()).data(), &narrow, 4);
         else
-          std::memcpy(bytes(metric.slice()).data(), &whole, 8);
+          std::memcpy(memory(metric.slice()).data(), &whole, 8);
       }
   }
   double metricNamed(std::string_view name) {
@@ -223,7 +236,7 @@ private:
   }
   void update() {
     auto w = floats(weight), g = floats(gradient), m = floats(moment);
-    int64_t updates = load<int64_t>(bytes(control).data()) + 1;
+    int64_t updates = load<int64_t>(memory(control).data()) + 1;
     const float multiplier = float(1 / counted), rate = 0.1f / float(updates);
     double norm = 0;
     for (size_t i = 0; i < w.size(); ++i) {
@@ -232,7 +245,7 @@ private:
       norm += double(g[i] * multiplier) * (g[i] * multiplier);
       g[i] = std::nanf(""); // The gradient is dead now.
     }
-    std::memcpy(bytes(control).data(), &updates, 8);
+    std::memcpy(memory(control).data(), &updates, 8);
     setMetric("loss", lossSum / counted + double(poisonLoss));
     setMetric("gnorm", std::sqrt(norm));
     setMetric("lr", rate);

@@ -46,7 +46,8 @@ Expected<LogRecord> Evaluator::run(const Windows &windows, const std::string &pr
       batch.write(0, row, tokens);
     }
     // Cleared and added up here after each batch: running sums in float32 would lose digits over a large data set.
-    metrics.clear();
+    if (Status status = metrics.clear(); !status)
+      return tl::unexpected(status.error());
     watchdog.beat("program eval", update);
     if (Status status = session.run(program); !status)
       return tl::unexpected(status.error());

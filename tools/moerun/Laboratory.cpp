@@ -6,13 +6,12 @@
 
 #include "tools/moerun/Laboratory.h"
 
-#include "runtime/checkpoint/Elements.h"
 #include "runtime/checkpoint/ParameterFile.h"
+#include "runtime/checkpoint/SliceView.h"
 #include "tools/moerun/Metrics.h"
 #include "tools/moerun/Watchdog.h"
 
 #include <algorithm>
-#include <cstring>
 
 namespace moe {
 
@@ -27,9 +26,7 @@ static Status saveOutputs(Session &session, BatchFile &batches, const std::files
     return status;
   std::vector<TensorView> outputs;
   for (const plan::Output &output : session.plan().programs(*program).outputs())
-    outputs.push_back({output.name(), elementName(output.dtype()),
-                       std::vector<int64_t>(output.shape().begin(), output.shape().end()),
-                       session.bytes(output.slice())});
+    outputs.push_back(viewOf(session, output.name(), output));
   return writeSafetensors(path, std::move(outputs), {});
 }
 
@@ -44,9 +41,9 @@ public:
         continue;
       if (tensor.dtype() != plan::F32)
         return error("gradients that are not float32 cannot be saved", tensor.name());
-      std::span<std::byte> bytes = session.bytes(tensor.slice());
-      std::vector<float> &values = copies.emplace_back(bytes.size() / sizeof(float));
-      std::memcpy(values.data(), bytes.data(), values.size() * sizeof(float));
+      std::vector<float> &values = copies.emplace_back(tensor.slice().bytes() / sizeof(float));
+      if (Status status = session.read(tensor.slice(), std::as_writable_bytes(std::span(values))); !status)
+        return status;
       tensors.push_back(&tensor);
     }
     return {};
@@ -91,6 +88,9 @@ Status runLaboratory(Session &session, BatchFile &batches, TrainLog &log, const 
                      std::to_string(needed) + ", the file holds " + std::to_string(batches.count()),
                  "run fewer --steps or give more batches");
 
+  const std::vector<int> microSteps(size_t(accumulate), *microStep);
+  std::vector<int> whole = microSteps;
+  whole.push_back(*update);
   Watchdog watchdog(options.deadline);
   if (!options.outputs.empty())
     if (Status status = saveOutputs(session, batches, options.outputs); !status)
@@ -99,19 +99,19 @@ Status runLaboratory(Session &session, BatchFile &batches, TrainLog &log, const 
     for (int64_t micro = 0; micro < accumulate; ++micro)
       if (Status status = batches.stage(step * accumulate + micro, micro); !status)
         return status;
-    for (int64_t micro = 0; micro < accumulate; ++micro) {
-      watchdog.beat("program micro_step", step);
-      if (Status status = session.run(*microStep); !status)
-        return status;
-    }
+    const bool savesGradients = wantsGradients && step == 0;
     Gradients gradients;
-    if (wantsGradients && step == 0)
+    auto beat = [&](int program) { watchdog.beat(program == *update ? "program update" : "program micro_step", step); };
+    if (Status status = session.runSequence(savesGradients ? microSteps : whole, beat); !status)
+      return status;
+    if (savesGradients) {
       if (Status status = gradients.capture(session); !status)
         return status;
-    watchdog.beat("program update", step);
-    if (Status status = session.run(*update); !status)
-      return status;
-    if (wantsGradients && step == 0)
+      beat(*update);
+      if (Status status = session.run(*update); !status)
+        return status;
+    }
+    if (savesGradients)
       if (Status status = gradients.save(metrics.value("gradient_multiplier", 1), options.gradients); !status)
         return status;
     if (Status status = checkFinite(metrics, step); !status)

@@ -8,6 +8,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <vector>
 
 namespace moe {
 
@@ -41,9 +42,13 @@ void Metrics::append(LogRecord &record) const {
   }
 }
 
-void Metrics::clear() {
-  for (const Entry &entry : list)
-    std::ranges::fill(session.bytes(session.plan().metrics(entry.index).slice()), std::byte(0));
+Status Metrics::clear() {
+  for (const Entry &entry : list) {
+    const plan::Slice &slice = session.plan().metrics(entry.index).slice();
+    if (Status status = session.write(slice, std::vector<std::byte>(slice.bytes())); !status)
+      return status;
+  }
+  return {};
 }
 
 Expected<int> requireProgram(const Session &session, std::string_view name) {

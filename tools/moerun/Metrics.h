@@ -35,7 +35,7 @@ public:
   /// Adds every metric to a log line, those of integer type as integers; `num_updates` is left out.
   void append(LogRecord &record) const;
   /// Sets the slices to zero.
-  void clear();
+  Status clear();
 
 private:
   const Entry *find(std::string_view name) const;

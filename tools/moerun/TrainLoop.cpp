@@ -22,8 +22,8 @@ Expected<TrainLoop> TrainLoop::create(Session &session, Windows train, std::opti
     return tl::unexpected(microStep ? update.error() : microStep.error());
   TrainLoop loop(session, *batch, ShuffledSamples(std::move(train), options.seed), std::move(valid), folder, log,
                  options, std::move(stop));
-  loop.microStep = *microStep;
-  loop.updateProgram = *update;
+  loop.programs.assign(size_t(session.plan().training().accumulate()), *microStep);
+  loop.programs.push_back(*update);
   if (loop.valid) {
     auto evaluator = Evaluator::create(session, *batch);
     if (!evaluator)
@@ -68,13 +68,10 @@ Status TrainLoop::stage() {
 Status TrainLoop::update() {
   if (Status status = stage(); !status)
     return status;
-  for (int64_t micro = 0; micro < session.plan().training().accumulate(); ++micro) {
-    watchdog->beat("program micro_step", done + 1);
-    if (Status status = session.run(microStep); !status)
-      return status;
-  }
-  watchdog->beat("program update", done + 1);
-  if (Status status = session.run(updateProgram); !status)
+  auto beat = [&](int program) {
+    watchdog->beat(program == programs.back() ? "program update" : "program micro_step", done + 1);
+  };
+  if (Status status = session.runSequence(programs, beat); !status)
     return status;
   ++done;
   if (Status status = checkFinite(metrics, done); !status)

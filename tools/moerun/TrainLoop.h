@@ -73,7 +73,7 @@ private:
   Metrics metrics;
   std::optional<Evaluator> evaluator;
   std::unique_ptr<Watchdog> watchdog;
-  int microStep = -1, updateProgram = -1;
+  std::vector<int> programs; ///< of one update: the micro-steps, then `update`
   int64_t done = 0;
   int64_t lastSaved = -1;
   int64_t firstUpdate = 0;

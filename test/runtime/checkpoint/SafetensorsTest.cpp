@@ -178,6 +178,33 @@ TEST(Safetensors, WritesWhatItReads) {
   ASSERT_FALSE(file->hasDigest());
 }
 
+// Fetched tensors come in pieces; a piece at a wrong offset, a short last piece or one left out of the digest would
+// show.
+TEST(Safetensors, FetchesTensorsInPieces) {
+  TemporaryFolder folder;
+  std::vector<uint32_t> values((size_t{70} << 20) / 4 + 3);
+  for (size_t i = 0; i < values.size(); ++i)
+    values[i] = static_cast<uint32_t>(i * 2654435761u);
+  auto bytes = std::as_bytes(std::span(values));
+  int calls = 0;
+  TensorView fetched = {"t", "I32", {int64_t(values.size())}, {}};
+  fetched.remote = bytes.size();
+  fetched.fetch = [&](uint64_t offset, std::span<std::byte> target) {
+    ++calls;
+    std::ranges::copy(bytes.subspan(offset, target.size()), target.begin());
+    return Status();
+  };
+  auto near = folder.path() / "near", far = folder.path() / "far";
+  ASSERT_TRUE(writeSafetensors(near, {{"t", "I32", {int64_t(values.size())}, bytes}}, {}, true));
+  ASSERT_TRUE(writeSafetensors(far, {fetched}, {}, true));
+  EXPECT_GE(calls, 4); // digest and data, more than one piece each
+  EXPECT_TRUE(test::readFile(near) == test::readFile(far));
+
+  fetched.fetch = [](uint64_t, std::span<std::byte>) { return error("the device is gone"); };
+  EXPECT_FALSE(writeSafetensors(folder.path() / "none", {fetched}, {}));
+  EXPECT_FALSE(std::filesystem::exists(folder.path() / "none"));
+}
+
 // A digest that skipped the header, a tensor or the metadata would let one of these alterations pass.
 TEST(Safetensors, DigestSeesEveryBit) {
   TemporaryFolder folder;

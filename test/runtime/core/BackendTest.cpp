@@ -7,6 +7,7 @@
 #include "runtime/core/Backend.h"
 
 #include <gtest/gtest.h>
+#include <map>
 
 using namespace moe;
 
@@ -16,6 +17,25 @@ TEST(Backend, LoadsTheCpu) {
   auto device = createDevice("cpu", 1);
   ASSERT_TRUE(device) << device.error().str();
   EXPECT_NE(*device, nullptr);
+}
+
+// What `moerun doctor` tells of the CPU, without a plan.
+TEST(Backend, TheCpuDescribesItself) {
+  auto device = createDevice("cpu", 1);
+  ASSERT_TRUE(device);
+  std::map<std::string, std::string> facts;
+  for (const DeviceFact &fact : (*device)->describe())
+    facts[fact.name] = fact.value;
+  EXPECT_TRUE(facts["matrix products"].starts_with("oneDNN "));
+  EXPECT_EQ((" " + facts["features"] + " ").find(" avx2 ") != std::string::npos, __builtin_cpu_supports("avx2") != 0);
+  EXPECT_EQ((" " + facts["features"] + " ").find(" avx512f ") != std::string::npos,
+            __builtin_cpu_supports("avx512f") != 0);
+}
+
+TEST(Backend, ASimulatedOneLiesInAFolderOfItsOwn) {
+  auto device = createDevice("cpu", 1, true);
+  ASSERT_FALSE(device);
+  EXPECT_NE(device.error().str().find("simulated/libmoerun-cpu.so"), std::string::npos);
 }
 
 TEST(Backend, AMissingOneIsNamed) {

@@ -71,8 +71,9 @@ TEST(Evaluator, ReportsWhatItLeavesOut) {
 
 namespace {
 struct Laboratory {
-  Laboratory()
-      : out(::open((base.path() / "log").c_str(), O_WRONLY | O_CREAT, 0600)), log(TrainLog::Format::Json, out, out) {
+  explicit Laboratory(bool remote = false)
+      : session({.batch = 2, .length = 3, .accumulate = 2, .remote = remote}),
+        out(::open((base.path() / "log").c_str(), O_WRONLY | O_CREAT, 0600)), log(TrainLog::Format::Json, out, out) {
     EXPECT_TRUE(initialiseState(session, {.seed = 1}));
   }
   ~Laboratory() { ::close(out); }
@@ -101,7 +102,7 @@ struct Laboratory {
   }
 
   TemporaryFolder base;
-  FakeSession session{{.batch = 2, .length = 3, .accumulate = 2}};
+  FakeSession session;
   int out;
   TrainLog log;
 };
@@ -137,8 +138,10 @@ static std::vector<float> tensor(const std::filesystem::path &path, const std::s
 }
 
 // Outputs and gradients are of the first weights; the gradient is the mean over the 12 labels of both micro-batches.
-TEST(Laboratory, SavesOutputsGradientsAndState) {
-  Laboratory lab;
+class SavesAll : public testing::TestWithParam<bool> {};
+
+TEST_P(SavesAll, OutputsGradientsAndState) {
+  Laboratory lab(GetParam());
   std::vector<double> expected(260);
   auto w = lab.session.values("weight");
   const std::vector<float> first(w.begin(), w.end());
@@ -164,6 +167,9 @@ TEST(Laboratory, SavesOutputsGradientsAndState) {
   EXPECT_EQ(std::memcmp(state.data(), w.data(), 260 * 4), 0);
   EXPECT_NE(state[5], first[5]);
 }
+
+INSTANTIATE_TEST_SUITE_P(Laboratory, SavesAll, testing::Values(false, true),
+                         [](const auto &remote) { return remote.param ? "FromADevice" : "FromTheHost"; });
 
 TEST(Laboratory, RunsNoUpdateWithoutSteps) {
   Laboratory lab;

@@ -104,6 +104,23 @@ TEST(TrainLoop, ResumesBitForBit) {
   }
 }
 
+// On a device with memory of its own, first values, checkpoints, resuming and metrics go through copies: a checkpoint
+// written in pieces, a restore or a cleared metric that misses the device would end in another file.
+TEST(TrainLoop, MemoryOfItsOwnChangesNothing) {
+  TemporaryFolder base;
+  TrainRun near(base, "near", {.maxUpdate = 12, .validateInterval = 5});
+  ASSERT_TRUE(near.loop->run());
+  {
+    TrainRun first(base, "far", {.maxUpdate = 12, .validateInterval = 5}, {.accumulate = 2, .remote = true});
+    first.stopAfter = 7;
+    ASSERT_TRUE(first.loop->run());
+  }
+  TrainRun second(base, "far", {.maxUpdate = 12, .validateInterval = 5}, {.accumulate = 2, .remote = true});
+  ASSERT_TRUE(second.resume());
+  ASSERT_TRUE(second.loop->run());
+  EXPECT_TRUE(checkpoint(base, "near", 12) == checkpoint(base, "far", 12));
+}
+
 // A killed process leaves at most a temporary file; the run then goes on from the last complete checkpoint.
 TEST(TrainLoop, ResumesAfterAKilledSave) {
   TemporaryFolder base;
