@@ -43,8 +43,8 @@ uint64_t routeScratchBytes(const plan::Route &route) {
   return bytes(16.0 * static_cast<double>(route.groups()) * static_cast<double>(route.tokens()));
 }
 
-uint64_t scatterAddScratchBytes(const plan::ScatterAdd & /*scatter*/) {
-  return 0;
+uint64_t scatterAddScratchBytes(const plan::ScatterAdd &scatter) {
+  return bytes(4.0 * (static_cast<double>(scatter.table_rows()) + static_cast<double>(scatter.rows())));
 }
 
 } // namespace moe::cuda

@@ -31,7 +31,7 @@ uint64_t attentionScratchBytes(const plan::Attention &attention);
 /// Forward: 16 bytes for each of the G * S rows. Backward: nothing.
 uint64_t routeScratchBytes(const plan::Route &route);
 
-/// Nothing: each row of the table is summed by threads that scan the index.
+/// Linked lists, int32: the first row of each row of the table [V], the next one of each row [N].
 uint64_t scatterAddScratchBytes(const plan::ScatterAdd &scatter);
 
 } // namespace moe::cuda

@@ -96,6 +96,11 @@ MOE_DEVICE int32_t atomicAdd(int32_t *address, int32_t value) {
   return ::atomicAdd(address, value);
 }
 
+/// Writes a word and returns what it held.
+MOE_DEVICE int32_t atomicExchange(int32_t *address, int32_t value) {
+  return ::atomicExch(address, value);
+}
+
 MOE_DEVICE int32_t countBits(uint32_t bits) {
   return __popc(bits);
 }
@@ -145,6 +150,9 @@ MOE_DEVICE uint32_t warpBallot(bool predicate) {
 }
 MOE_DEVICE int32_t atomicAdd(int32_t *address, int32_t value) {
   return std::exchange(*address, *address + value);
+}
+MOE_DEVICE int32_t atomicExchange(int32_t *address, int32_t value) {
+  return std::exchange(*address, value);
 }
 MOE_DEVICE int32_t countBits(uint32_t bits) {
   return std::popcount(bits);
