@@ -41,6 +41,8 @@ void *moe_sim_shared(void);
 const unsigned char *moe_sim_exchange(const void *mine, size_t bytes);
 /// The name under which errors mention a kernel; others are asked of the dynamic linker. `name` is not copied.
 void moe_sim_name_kernel(void (*kernel)(void *const *), const char *name);
+/// The sizes of a kernel's parameters, which a launch that is captured copies. `bytes` is copied.
+void moe_sim_kernel_parameters(void (*kernel)(void *const *), const uint32_t *bytes, uint32_t count);
 
 #ifdef __cplusplus
 }

@@ -241,8 +241,13 @@ template <auto kernel> struct KernelOf {
     const void *function = reinterpret_cast<const void *>(kernel);
 #else
     const void *function = reinterpret_cast<const void *>(&trampoline<kernel, Parameters...>);
-    static const bool named = (moe_sim_name_kernel(&trampoline<kernel, Parameters...>, kernelName<kernel>()), true);
-    static_cast<void>(named);
+    static const bool declared = [] {
+      constexpr uint32_t bytes[] = {sizeof(Parameters)...};
+      moe_sim_name_kernel(&trampoline<kernel, Parameters...>, kernelName<kernel>());
+      moe_sim_kernel_parameters(&trampoline<kernel, Parameters...>, bytes, sizeof...(Parameters));
+      return true;
+    }();
+    static_cast<void>(declared);
 #endif
     return cudaLaunchKernel(function, dim3(how.blocks), dim3(how.threads), pointers, how.sharedBytes, stream);
   }

@@ -196,8 +196,18 @@ std::map<Kernel, const char *> &names() {
   static std::map<Kernel, const char *> map;
   return map;
 }
+std::map<Kernel, std::vector<uint32_t>> &parameters() {
+  static std::map<Kernel, std::vector<uint32_t>> map;
+  return map;
+}
 
 } // namespace
+
+std::optional<std::vector<uint32_t>> kernelParameters(Kernel kernel) {
+  std::scoped_lock lock(namesMutex);
+  auto found = parameters().find(kernel);
+  return found == parameters().end() ? std::nullopt : std::optional(found->second);
+}
 
 std::string kernelName(Kernel kernel) {
   {
@@ -277,6 +287,11 @@ void *moe_sim_shared(void) {
 void moe_sim_name_kernel(Kernel kernel, const char *name) {
   std::scoped_lock lock(namesMutex);
   names()[kernel] = name;
+}
+
+void moe_sim_kernel_parameters(Kernel kernel, const uint32_t *bytes, uint32_t count) {
+  std::scoped_lock lock(namesMutex);
+  parameters()[kernel].assign(bytes, bytes + count);
 }
 
 } // extern "C"

@@ -20,7 +20,9 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <optional>
 #include <string>
+#include <vector>
 
 namespace moe::sim {
 
@@ -44,6 +46,9 @@ inline constexpr size_t maximumSharedBytes = 227 * 1024;
 
 /// The name of a kernel in errors.
 std::string kernelName(Kernel kernel);
+
+/// Sizes of a kernel's parameters, in bytes; nothing if it has not declared them (moe_sim_kernel_parameters).
+std::optional<std::vector<uint32_t>> kernelParameters(Kernel kernel);
 
 } // namespace moe::sim
 
