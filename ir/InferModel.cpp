@@ -257,11 +257,13 @@ LogicalResult StateOp::verifySymbolUses(SymbolTableCollection &symbols) {
   return success();
 }
 
+/// In the program of one rank tensors have no layout, but states keep theirs.
 static LogicalResult verifyStateUse(Operation *op, FlatSymbolRefAttr name, Type type, SymbolTableCollection &symbols) {
   auto state = symbols.lookupNearestSymbolFrom<StateOp>(op, name);
   if (!state)
     return op->emitOpError() << "refers to " << name << ", which is no moe.state";
-  if (state.getType() != type)
+  RankedTensorType declared = state.getTensorType();
+  if (declared != type && RankedTensorType::get(declared.getShape(), declared.getElementType()) != type)
     return op->emitOpError() << "uses " << name << " as " << type << ", but it is " << state.getType();
   return success();
 }

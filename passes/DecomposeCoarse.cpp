@@ -5,6 +5,7 @@
 //===----------------------------------------------------------------------------------------------------------------===//
 
 #include "ir/Ops.h"
+#include "ir/RetypeTensors.h"
 #include "mlir/Dialect/Func/IR/FuncOps.h"
 #include "passes/Passes.h"
 
@@ -19,6 +20,9 @@ namespace {
 
 struct DecomposeCoarsePass : impl::DecomposeCoarseBase<DecomposeCoarsePass> {
   void runOnOperation() override {
+    // Decompositions look up tokens and rows of flattened tensors by number, in what a rank has of them. As operations
+    // on the mesh they would be lookups in the whole tensor.
+    dropLayouts(getOperation());
     // Decompositions may hold coarse operations again.
     SmallVector<DecomposableOpInterface> work;
     auto collect = [&](Operation *op) {

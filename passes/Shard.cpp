@@ -4,7 +4,8 @@
 //
 //===----------------------------------------------------------------------------------------------------------------===//
 
-#include "ir/TensorBuilder.h"
+#include "ir/Ops.h"
+#include "ir/RetypeTensors.h"
 #include "mlir/Dialect/Func/IR/FuncOps.h"
 #include "passes/Passes.h"
 
@@ -40,33 +41,12 @@ struct ShardPass : impl::ShardBase<ShardPass> {
     }
     module->setAttr("moe.mesh", MeshAttr::get(&getContext(), names, extents));
     auto layout = LayoutAttr::replicated(&getContext(), names);
-    auto onMesh = [&](Type type) -> Type {
-      auto tensor = dyn_cast<RankedTensorType>(type);
-      return tensor ? RankedTensorType::get(tensor.getShape(), tensor.getElementType(), layout) : type;
+    auto onMesh = [&](RankedTensorType type) {
+      return RankedTensorType::get(type.getShape(), type.getElementType(), layout);
     };
-    module.walk([&](Operation *op) {
-      for (Value result : op->getResults())
-        result.setType(onMesh(result.getType()));
-      for (Region &region : op->getRegions())
-        for (BlockArgument argument : region.getArguments())
-          argument.setType(onMesh(argument.getType()));
-      if (auto state = dyn_cast<StateOp>(op))
-        state.setTypeAttr(TypeAttr::get(onMesh(state.getTensorType())));
-      if (auto constant = dyn_cast<ConstantOp>(op))
-        retype(constant);
-      if (auto function = dyn_cast<func::FuncOp>(op)) {
-        SmallVector<Type> inputs = llvm::map_to_vector(function.getArgumentTypes(), onMesh);
-        SmallVector<Type> results = llvm::map_to_vector(function.getResultTypes(), onMesh);
-        function.setFunctionType(FunctionType::get(&getContext(), inputs, results));
-      }
-    });
-  }
-
-  /// The value of a constant has the type of its result, layout included.
-  void retype(ConstantOp constant) {
-    auto dense = cast<DenseElementsAttr>(constant.getValue());
-    RankedTensorType type = constant.getType();
-    constant.setValueAttr(cast<ElementsAttr>(DenseElementsAttr::getFromRawBuffer(type, dense.getRawData())));
+    retypeTensors(module, onMesh);
+    for (auto state : module.getOps<StateOp>())
+      state.setTypeAttr(TypeAttr::get(onMesh(state.getTensorType())));
   }
 };
 

@@ -61,11 +61,13 @@ private:
         complain(&inner, "is no operation of the moe dialect");
   }
 
+  /// Types say how tensors lie on the mesh until the programs are those of one rank.
   void checkLayouts(Operation *op) {
+    const bool onMesh = phase < Phase::Fuse;
     for (Value result : op->getResults())
       if (auto type = dyn_cast<RankedTensorType>(result.getType());
-          type && !isa_and_present<LayoutAttr>(type.getEncoding()))
-        complain(op, "makes a tensor without a layout");
+          type && isa_and_present<LayoutAttr>(type.getEncoding()) != onMesh)
+        complain(op, onMesh ? "makes a tensor without a layout" : "makes a tensor that has a layout still");
   }
 
   void checkFused(Operation *op) {

@@ -83,20 +83,43 @@ std::vector<Distribution> distributions(Operation *op) {
   return found;
 }
 
-RankedTensorType localType(RankedTensorType type, const ir::LayoutRule::Dims &dims, const Distribution &how,
-                           bool partial) {
+int64_t ranksOf(Mesh mesh) {
+  int64_t ranks = 1;
+  for (const Distribution &how : mesh)
+    ranks *= how.ranks;
+  return ranks;
+}
+
+std::string nameOf(Mesh mesh) {
+  std::string text;
+  for (const Distribution &how : mesh)
+    text += (text.empty() ? "" : " x ") + how.name();
+  return text;
+}
+
+/// Type of the rank-local part of a value whose dimensions have the factors `dims`. `partial`: whether it is, axis by
+/// axis, where it has not the factor (results), or by itself (operands).
+static RankedTensorType localType(RankedTensorType type, const ir::LayoutRule::Dims &dims, Mesh mesh,
+                                  llvm::function_ref<bool(const Distribution &)> partial) {
+  static constexpr const char *kNames[] = {"data", "expert"};
   MLIRContext *context = type.getContext();
-  SmallVector<int64_t> shape(type.getShape());
-  auto kind = partial ? ir::AxisKind::Partial : ir::AxisKind::Replicate;
-  int64_t dim = 0;
-  for (auto [d, factor] : llvm::enumerate(dims))
-    if (how.factor == factor) {
-      kind = ir::AxisKind::Shard;
-      dim = static_cast<int64_t>(d);
-      shape[d] /= how.ranks;
-    }
-  auto layout = ir::LayoutAttr::get(context, StringAttr::get(context, "data"), static_cast<int32_t>(kind), dim);
-  return RankedTensorType::get(shape, type.getElementType(), layout);
+  SmallVector<int64_t> shape(type.getShape()), split;
+  SmallVector<StringAttr> axes;
+  SmallVector<int32_t> kinds;
+  for (const Distribution &how : mesh) {
+    axes.push_back(StringAttr::get(context, kNames[axes.size()]));
+    auto kind = partial(how) ? ir::AxisKind::Partial : ir::AxisKind::Replicate;
+    int64_t dim = 0;
+    for (auto [d, factor] : llvm::enumerate(dims))
+      if (how.factor == factor) {
+        kind = ir::AxisKind::Shard;
+        dim = static_cast<int64_t>(d);
+        shape[d] /= how.ranks;
+      }
+    kinds.push_back(static_cast<int32_t>(kind));
+    split.push_back(dim);
+  }
+  return RankedTensorType::get(shape, type.getElementType(), ir::LayoutAttr::get(context, axes, kinds, split));
 }
 
 namespace {
@@ -122,7 +145,7 @@ void localiseAttributes(Operation *op) {
 
 } // namespace
 
-OwningOpRef<ModuleOp> localModule(ModuleOp module, const Distribution &how) {
+OwningOpRef<ModuleOp> localModule(ModuleOp module, Mesh mesh) {
   Operation *global = subject(module);
   ir::LayoutRule rule = cast<ir::MoeOpInterface>(global).getLayoutRule();
   OpBuilder b(module.getContext());
@@ -130,12 +153,13 @@ OwningOpRef<ModuleOp> localModule(ModuleOp module, const Distribution &how) {
   b.setInsertionPointToEnd(local->getBody());
   SmallVector<Type> arguments, results;
   for (auto [i, type] : llvm::enumerate(global->getOperandTypes()))
-    arguments.push_back(
-        localType(cast<RankedTensorType>(type), rule.operands[i], how, llvm::is_contained(how.partial, i)));
+    arguments.push_back(localType(cast<RankedTensorType>(type), rule.operands[i], mesh,
+                                  [&, i = i](auto &how) { return llvm::is_contained(how.partial, i); }));
   // A factor that no operand has splits a repeated value: results without it are whole.
-  bool summed = how.factor && llvm::is_contained(rule.summed, *how.factor);
   for (auto [i, type] : llvm::enumerate(global->getResultTypes()))
-    results.push_back(localType(cast<RankedTensorType>(type), rule.results[i], how, summed || !how.partial.empty()));
+    results.push_back(localType(cast<RankedTensorType>(type), rule.results[i], mesh, [&](auto &how) {
+      return !how.partial.empty() || (how.factor && llvm::is_contained(rule.summed, *how.factor));
+    }));
   auto function = func::FuncOp::create(b, module.getLoc(), "f", b.getFunctionType(arguments, results));
   Block *block = function.addEntryBlock();
   b.setInsertionPointToEnd(block);
@@ -171,22 +195,31 @@ ir::LayoutAttr layoutOf(RankedTensorType type) {
   return cast<ir::LayoutAttr>(type.getEncoding());
 }
 
-} // namespace
+/// A tensor of zeros like `value`, with dimension `dim` of another size.
+ir::HostTensor resized(const ir::HostTensor &value, int64_t dim, int64_t size) {
+  ir::HostTensor result = value;
+  result.shape[dim] = size;
+  (value.isFloat ? result.floats.resize(value.floats.size() / value.shape[dim] * size)
+                 : result.ints.resize(value.ints.size() / value.shape[dim] * size));
+  return result;
+}
 
-std::vector<ir::HostTensor> scatter(const ir::HostTensor &value, RankedTensorType type, int64_t ranks, uint64_t seed) {
+/// The parts of `value` on the ranks of one axis.
+std::vector<ir::HostTensor> scatterOnAxis(const ir::HostTensor &value, ir::LayoutAttr layout, unsigned axis,
+                                          int64_t ranks, uint64_t seed) {
   std::vector<ir::HostTensor> parts(static_cast<size_t>(ranks), value);
-  switch (layoutOf(type).kind(0)) {
+  switch (layout.kind(axis)) {
   case ir::AxisKind::Replicate:
     break;
-  case ir::AxisKind::Shard:
+  case ir::AxisKind::Shard: {
+    ir::HostTensor whole = value;
+    int64_t dim = layout.getDims()[axis], size = value.shape[dim] / ranks;
     for (int64_t rank = 0; rank < ranks; ++rank) {
-      ir::HostTensor whole = value;
-      int64_t dim = layoutOf(type).getDims()[0];
-      parts[rank] = ir::HostTensor(type);
-      parts[rank].isFloat = value.isFloat;
-      copyPart(whole, parts[rank], dim, rank * type.getDimSize(dim), false);
+      parts[rank] = resized(value, dim, size);
+      copyPart(whole, parts[rank], dim, rank * size, false);
     }
     break;
+  }
   case ir::AxisKind::Partial:
     for (int64_t rank = 1; rank < ranks; ++rank) {
       std::vector<double> summand = randomNumbers(value.size(), -2, 2, seed + static_cast<uint64_t>(rank));
@@ -200,20 +233,20 @@ std::vector<ir::HostTensor> scatter(const ir::HostTensor &value, RankedTensorTyp
   return parts;
 }
 
-std::optional<ir::HostTensor> assemble(const std::vector<ir::HostTensor> &parts, RankedTensorType type) {
+std::optional<ir::HostTensor> assembleOnAxis(llvm::ArrayRef<ir::HostTensor> parts, ir::LayoutAttr layout,
+                                             unsigned axis) {
   ir::HostTensor whole = parts.front();
-  switch (layoutOf(type).kind(0)) {
+  switch (layout.kind(axis)) {
   case ir::AxisKind::Replicate:
     for (const ir::HostTensor &part : parts)
       for (int64_t i = 0; i < whole.size(); ++i)
-        if (part.at(i) != whole.at(i))
+        // Equal but for the order in which partial sums over another axis were added.
+        if (std::abs(part.at(i) - whole.at(i)) > 1e-12 * std::max(1.0, std::abs(whole.at(i))))
           return std::nullopt;
     break;
   case ir::AxisKind::Shard: {
-    int64_t dim = layoutOf(type).getDims()[0], size = type.getDimSize(dim);
-    SmallVector<int64_t> shape(type.getShape());
-    shape[dim] *= static_cast<int64_t>(parts.size());
-    whole = ir::HostTensor(RankedTensorType::get(shape, type.getElementType()));
+    int64_t dim = layout.getDims()[axis], size = whole.shape[dim];
+    whole = resized(whole, dim, size * static_cast<int64_t>(parts.size()));
     for (size_t rank = 0; rank < parts.size(); ++rank) {
       ir::HostTensor part = parts[rank];
       copyPart(whole, part, dim, static_cast<int64_t>(rank) * size, true);
@@ -221,12 +254,42 @@ std::optional<ir::HostTensor> assemble(const std::vector<ir::HostTensor> &parts,
     break;
   }
   case ir::AxisKind::Partial:
-    for (size_t rank = 1; rank < parts.size(); ++rank)
+    for (const ir::HostTensor &part : parts.drop_front())
       for (int64_t i = 0; i < whole.size(); ++i)
-        whole.floats[i] += parts[rank].floats[i];
+        whole.floats[i] += part.floats[i];
     break;
   }
   return whole;
+}
+
+} // namespace
+
+std::vector<ir::HostTensor> scatter(const ir::HostTensor &value, RankedTensorType type, Mesh mesh, uint64_t seed) {
+  std::vector<ir::HostTensor> parts = {value};
+  for (auto [axis, how] : llvm::enumerate(mesh)) {
+    std::vector<ir::HostTensor> finer;
+    for (const ir::HostTensor &part : parts)
+      for (ir::HostTensor &each : scatterOnAxis(part, layoutOf(type), static_cast<unsigned>(axis), how.ranks, seed++))
+        finer.push_back(std::move(each));
+    parts = std::move(finer);
+  }
+  return parts;
+}
+
+std::optional<ir::HostTensor> assemble(std::vector<ir::HostTensor> parts, RankedTensorType type, Mesh mesh) {
+  for (size_t axis = mesh.size(); axis-- > 0;) {
+    std::vector<ir::HostTensor> coarser;
+    const auto ranks = static_cast<size_t>(mesh[axis].ranks);
+    for (size_t first = 0; first < parts.size(); first += ranks) {
+      auto joined =
+          assembleOnAxis(llvm::ArrayRef(parts).slice(first, ranks), layoutOf(type), static_cast<unsigned>(axis));
+      if (!joined)
+        return std::nullopt;
+      coarser.push_back(std::move(*joined));
+    }
+    parts = std::move(coarser);
+  }
+  return parts.front();
 }
 
 } // namespace moe::test

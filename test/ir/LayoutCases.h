@@ -15,7 +15,7 @@ namespace moe::test {
 /// Cases of operations without an adjoint.
 const std::vector<OperationCase> &furtherLayoutCases();
 
-/// One way to lay an operation on a mesh with one axis.
+/// One way to lay an operation on one axis of a mesh.
 struct Distribution {
   /// Ranks on the axis.
   int64_t ranks = 2;
@@ -30,20 +30,22 @@ struct Distribution {
 /// All that the rule of `op` allows: each factor cut into as many parts as its smallest prime divisor, each linear set.
 std::vector<Distribution> distributions(mlir::Operation *op);
 
-/// Type of rank-local part of a value whose dimensions have the factors `dims`. `partial`: what it is if it has not the
-/// factor (results), or by itself (operands).
-mlir::RankedTensorType localType(mlir::RankedTensorType type, const ir::LayoutRule::Dims &dims, const Distribution &how,
-                                 bool partial);
+/// How an operation lies on a mesh, axis by axis.
+using Mesh = llvm::ArrayRef<Distribution>;
+
+/// Ranks of all axes.
+int64_t ranksOf(Mesh mesh);
+std::string nameOf(Mesh mesh);
 
 /// @f around `op` on rank-local types. Verifies nothing.
-mlir::OwningOpRef<mlir::ModuleOp> localModule(mlir::ModuleOp module, const Distribution &how);
+mlir::OwningOpRef<mlir::ModuleOp> localModule(mlir::ModuleOp module, Mesh mesh);
 
-/// What each rank holds of `value`: slices, copies, or random summands, as the layout of `type` says.
-std::vector<ir::HostTensor> scatter(const ir::HostTensor &value, mlir::RankedTensorType type, int64_t ranks,
-                                    uint64_t seed);
+/// What each rank holds of `value`, the ranks of the last axis side by side: slices, copies, or random summands, as the
+/// layout of `type` says.
+std::vector<ir::HostTensor> scatter(const ir::HostTensor &value, mlir::RankedTensorType type, Mesh mesh, uint64_t seed);
 /// The whole tensor of the parts: joined, the first of equal ones, or summed. Absent if parts that should be equal are
 /// not.
-std::optional<ir::HostTensor> assemble(const std::vector<ir::HostTensor> &parts, mlir::RankedTensorType type);
+std::optional<ir::HostTensor> assemble(std::vector<ir::HostTensor> parts, mlir::RankedTensorType type, Mesh mesh);
 
 } // namespace moe::test
 

@@ -9,6 +9,7 @@
 //
 //===--------------------------------------------------------------------------------------------------------------===//
 
+#include "ir/RetypeTensors.h"
 #include "mlir/Dialect/Func/IR/FuncOps.h"
 #include "mlir/IR/Verifier.h"
 #include "test/ir/GradientSupport.h"
@@ -44,16 +45,16 @@ void expectEqual(const std::optional<HostTensor> &actual, const HostTensor &expe
       ASSERT_EQ(std::isnan(actual->at(i)), std::isnan(expected.at(i))) << what << ", element " << i;
 }
 
-/// Runs function `name` of the local module on every rank's arguments; one list of parts per result.
-std::vector<std::vector<HostTensor>> runRanks(ModuleOp local, const std::string &name,
-                                              const std::vector<std::vector<HostTensor>> &arguments, int64_t ranks) {
+/// Runs @f of the local module on every rank's arguments; one list of parts per result.
+std::vector<std::vector<HostTensor>> runRanks(ModuleOp local, const std::vector<std::vector<HostTensor>> &arguments,
+                                              Mesh mesh) {
   std::vector<std::vector<HostTensor>> results;
-  for (int64_t rank = 0; rank < ranks; ++rank) {
+  for (int64_t rank = 0; rank < ranksOf(mesh); ++rank) {
     std::vector<HostTensor> mine;
     mine.reserve(arguments.size());
     for (const std::vector<HostTensor> &parts : arguments)
       mine.push_back(parts[rank]);
-    std::vector<HostTensor> computed = evaluate(local, name, mine);
+    std::vector<HostTensor> computed = evaluate(local, "f", mine);
     results.resize(computed.size());
     for (size_t i = 0; i < computed.size(); ++i)
       results[i].push_back(computed[i]);
@@ -64,12 +65,46 @@ std::vector<std::vector<HostTensor>> runRanks(ModuleOp local, const std::string 
 class Layout : public testing::TestWithParam<OperationCase> {};
 
 /// Operands of every rank, in the layouts of the local function.
-std::vector<std::vector<HostTensor>> scatterAll(const std::vector<HostTensor> &values, TypeRange types, int64_t ranks,
+std::vector<std::vector<HostTensor>> scatterAll(const std::vector<HostTensor> &values, TypeRange types, Mesh mesh,
                                                 uint64_t seed) {
   std::vector<std::vector<HostTensor>> parts;
   for (auto [i, value] : llvm::enumerate(values))
-    parts.push_back(scatter(value, cast<RankedTensorType>(types[i]), ranks, seed + 100 * i));
+    parts.push_back(scatter(value, cast<RankedTensorType>(types[i]), mesh, seed + 100 * i));
   return parts;
+}
+
+/// Replaces the subject by its decomposition in the program of one rank, as `decompose-coarse` does.
+void decompose(ModuleOp local) {
+  moe::ir::dropLayouts(local);
+  auto op = cast<moe::ir::DecomposableOpInterface>(subject(local));
+  OpBuilder builder(op);
+  FailureOr<SmallVector<Value>> values = op.decompose(builder);
+  ASSERT_TRUE(succeeded(values));
+  op->replaceAllUsesWith(*values);
+  op->erase();
+}
+
+/// Runs the subject on the ranks of `mesh`, as it is and decomposed, and compares with the whole operation.
+void expectPartsMakeUp(const std::vector<HostTensor> &expected, const std::vector<HostTensor> &inputs, ModuleOp module,
+                       Mesh mesh, const IrContext &ir) {
+  OwningOpRef<ModuleOp> local = localModule(module, mesh);
+  ASSERT_TRUE(succeeded(verify(*local))) << nameOf(mesh) << ": " << ir.messages();
+  auto function = local->lookupSymbol<func::FuncOp>("f");
+  auto arguments = scatterAll(inputs, function.getArgumentTypes(), mesh, 1);
+  const SmallVector<Type> types(function.getResultTypes());
+  const bool decomposes = isa<moe::ir::DecomposableOpInterface>(subject(*local));
+  for (bool decomposed : {false, true}) {
+    if (decomposed && !decomposes)
+      break;
+    if (decomposed)
+      decompose(*local);
+    ASSERT_TRUE(succeeded(verify(*local))) << nameOf(mesh) << ": " << ir.messages();
+    auto results = runRanks(*local, arguments, mesh);
+    ASSERT_EQ(results.size(), expected.size()) << ir.messages();
+    for (size_t i = 0; i < expected.size(); ++i)
+      expectEqual(assemble(results[i], cast<RankedTensorType>(types[i]), mesh), expected[i],
+                  nameOf(mesh) + (decomposed ? ", decomposed" : "") + ", result " + std::to_string(i));
+  }
 }
 
 TEST_P(Layout, PartsMakeUpTheWhole) {
@@ -77,16 +112,20 @@ TEST_P(Layout, PartsMakeUpTheWhole) {
   OwningOpRef<ModuleOp> module = ir.parse(functionAround(GetParam().operation));
   ASSERT_TRUE(module) << ir.messages();
   std::vector<HostTensor> inputs = inputsOf(GetParam(), *module), expected = evaluate(*module, "f", inputs);
-  for (const Distribution &how : distributions(subject(*module))) {
-    OwningOpRef<ModuleOp> local = localModule(*module, how);
-    ASSERT_TRUE(succeeded(verify(*local))) << how.name() << ": " << ir.messages();
-    auto function = local->lookupSymbol<func::FuncOp>("f");
-    auto results = runRanks(*local, "f", scatterAll(inputs, function.getArgumentTypes(), how.ranks, 1), how.ranks);
-    ASSERT_EQ(results.size(), expected.size()) << ir.messages();
-    for (size_t i = 0; i < expected.size(); ++i)
-      expectEqual(assemble(results[i], cast<RankedTensorType>(function.getResultTypes()[i])), expected[i],
-                  how.name() + ", result " + std::to_string(i));
-  }
+  for (const Distribution &how : distributions(subject(*module)))
+    expectPartsMakeUp(expected, inputs, *module, how, ir);
+}
+
+/// Each axis of a mesh lays the operation as if it were alone.
+TEST_P(Layout, PartsOnTwoAxesMakeUpTheWhole) {
+  IrContext ir;
+  OwningOpRef<ModuleOp> module = ir.parse(functionAround(GetParam().operation));
+  ASSERT_TRUE(module) << ir.messages();
+  std::vector<HostTensor> inputs = inputsOf(GetParam(), *module), expected = evaluate(*module, "f", inputs);
+  std::vector<Distribution> ways = distributions(subject(*module));
+  for (size_t first = 0; first < ways.size(); ++first)
+    for (size_t second = first + 1; second < ways.size(); ++second)
+      expectPartsMakeUp(expected, inputs, *module, {ways[first], ways[second]}, ir);
 }
 
 /// A partial operand in which the operation is not linear is refused: its summands would go through it one by one.
@@ -100,7 +139,7 @@ TEST_P(Layout, RefusesPartialSumsWhereItIsNotLinear) {
     llvm::SmallVector<unsigned, 2> alone{i};
     if (llvm::is_contained(rule.linear, alone))
       continue;
-    OwningOpRef<ModuleOp> local = localModule(*module, {2, std::nullopt, alone});
+    OwningOpRef<ModuleOp> local = localModule(*module, Distribution{2, std::nullopt, alone});
     EXPECT_TRUE(failed(verify(*local))) << "operand " << i;
     EXPECT_NE(ir.messages().find("partial"), std::string::npos) << ir.messages();
   }
@@ -127,8 +166,8 @@ TEST_P(Layout, AdjointMapsDualsToDuals) {
     cotangentTypes.reserve(example.results.size());
     for (unsigned result : example.results)
       cotangentTypes.push_back(moe::ir::dualType(cast<RankedTensorType>(f.getResultTypes()[result])));
-    auto operands = scatterAll(inputs, f.getArgumentTypes(), how.ranks, 1);
-    auto arriving = scatterAll(cotangents, cotangentTypes, how.ranks, 7);
+    auto operands = scatterAll(inputs, f.getArgumentTypes(), how, 1);
+    auto arriving = scatterAll(cotangents, cotangentTypes, how, 7);
     std::vector<std::vector<HostTensor>> parts(expected.size());
     for (int64_t rank = 0; rank < how.ranks; ++rank) {
       std::vector<HostTensor> mine, grads;
@@ -150,7 +189,8 @@ TEST_P(Layout, AdjointMapsDualsToDuals) {
         continue;
       auto type = moe::ir::dualType(cast<RankedTensorType>(f.getArgumentTypes()[i]));
       EXPECT_EQ(gradient.getResultTypes()[next++], type) << how.name() << ", operand " << i;
-      expectEqual(assemble(parts[i], type), *expected[i], how.name() + ", gradient of operand " + std::to_string(i));
+      expectEqual(assemble(parts[i], type, how), *expected[i],
+                  how.name() + ", gradient of operand " + std::to_string(i));
     }
   }
 }

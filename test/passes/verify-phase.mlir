@@ -17,6 +17,7 @@
 // FUSE-DAG: error: after phase fuse: 'moe.softmax' should have been decomposed
 // FUSE-DAG: error: after phase fuse: 'moe.exp' should be inside a fused region
 // Attention is coarse on purpose, and what a region holds is where it should be.
+// FUSE-DAG: error: after phase fuse: 'moe.constant' makes a tensor that has a layout still
 // FUSE-NOT: 'moe.attention' should
 // FUSE-NOT: 'moe.sin' should
 // SLOTS: error: after phase bufferize: 'moe.exp' has no slots for its results
@@ -66,6 +67,16 @@ module attributes {moe.buffers = [{arena = "step", bytes = 4 : i64, name = "b", 
     return
   }
   func.func @update() attributes {moe.program = "update"} {
+    return
+  }
+}
+
+// -----
+
+// On the mesh until the programs are those of one rank.
+module {
+  func.func @forward() attributes {moe.program = "forward"} {
+    %0 = moe.constant {value = dense<0.0> : tensor<f32, #moe.layout<data = replicate>>} : () -> tensor<f32, #moe.layout<data = replicate>>
     return
   }
 }
