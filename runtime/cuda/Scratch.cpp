@@ -6,7 +6,10 @@
 
 #include "runtime/cuda/Scratch.h"
 
+#include "runtime/cuda/kernels/RouteScratch.h"
+
 #include <algorithm>
+#include <cmath>
 
 namespace moe::cuda {
 namespace {
@@ -40,7 +43,11 @@ uint64_t attentionScratchBytes(const plan::Attention &attention) {
 uint64_t routeScratchBytes(const plan::Route &route) {
   if (route.backward())
     return 0;
-  return bytes(16.0 * static_cast<double>(route.groups()) * static_cast<double>(route.tokens()));
+  double rows = static_cast<double>(route.groups()) * static_cast<double>(route.tokens());
+  double parts = static_cast<double>(route.groups()) *
+                 std::ceil(static_cast<double>(route.tokens()) / static_cast<double>(kRouteRowsPerBlock));
+  return bytes(8.0 * parts * (static_cast<double>(route.experts()) + 1.0) +
+               (route.batch_prioritized() ? 4.0 * rows : 0));
 }
 
 uint64_t scatterAddScratchBytes(const plan::ScatterAdd &scatter) {

@@ -28,7 +28,8 @@ uint64_t gemmWorkspaceBytes(const plan::Gemm &gemm, plan::DType dtype);
 /// Forward: nothing. Backward: sum_d(dout * out) for each query, float32 [B, H, T].
 uint64_t attentionScratchBytes(const plan::Attention &attention);
 
-/// Forward: 16 bytes for each of the G * S rows. Backward: nothing.
+/// Forward: E + 1 partial sums, float64, for every 64 rows of a group; if batch-prioritised also the order of rows,
+/// int32 [G, S]. Backward: nothing.
 uint64_t routeScratchBytes(const plan::Route &route);
 
 /// Linked lists, int32: the first row of each row of the table [V], the next one of each row [N].

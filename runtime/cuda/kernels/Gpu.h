@@ -55,6 +55,9 @@ inline constexpr uint32_t warpSize = 32;
 // Inside a kernel
 //===--------------------------------------------------------------------------------------------------------------===//
 
+MOE_DEVICE uint32_t laneIndex();
+MOE_DEVICE uint32_t warpIndex();
+
 #ifdef __CUDACC__
 
 MOE_DEVICE uint32_t threadIndex() {
@@ -79,12 +82,16 @@ template <typename T> MOE_DEVICE T *sharedMemory() {
   return reinterpret_cast<T *>(moeSharedMemory);
 }
 
-/// The value of lane (own lane ^ mask), or of `lane`. T: 4 bytes.
+/// The value of lane (own lane ^ mask), or of `lane`. T: 4 or 8 bytes.
 template <typename T> MOE_DEVICE T warpShuffleXor(T value, uint32_t mask) {
   return __shfl_xor_sync(0xFFFFFFFFu, value, static_cast<int>(mask));
 }
 template <typename T> MOE_DEVICE T warpShuffle(T value, uint32_t lane) {
   return __shfl_sync(0xFFFFFFFFu, value, static_cast<int>(lane));
+}
+/// The lanes that have the same value, a bit for each.
+MOE_DEVICE uint32_t warpMatch(uint32_t value) {
+  return __match_any_sync(0xFFFFFFFFu, value);
 }
 /// Bit l of the result is the predicate of lane l.
 MOE_DEVICE uint32_t warpBallot(bool predicate) {
@@ -132,14 +139,19 @@ template <typename T> MOE_DEVICE T *sharedMemory() {
   return static_cast<T *>(moe_sim_shared());
 }
 template <typename T> MOE_DEVICE T warpShuffle(T value, uint32_t lane) {
-  static_assert(sizeof(T) == 4);
   const unsigned char *all = moe_sim_exchange(&value, sizeof(T));
   std::memcpy(&value, all + lane % warpSize * MOE_SIM_EXCHANGE_BYTES, sizeof(T));
   return value;
 }
 template <typename T> MOE_DEVICE T warpShuffleXor(T value, uint32_t mask) {
-  static_assert(sizeof(T) == 4);
-  return std::bit_cast<T>(moe_sim_shuffle_xor(std::bit_cast<uint32_t>(value), mask));
+  return warpShuffle(value, laneIndex() ^ mask);
+}
+MOE_DEVICE uint32_t warpMatch(uint32_t value) {
+  const unsigned char *all = moe_sim_exchange(&value, sizeof(value));
+  uint32_t bits = 0;
+  for (uint32_t lane = 0; lane < warpSize; ++lane)
+    bits |= uint32_t{std::memcmp(all + lane * MOE_SIM_EXCHANGE_BYTES, &value, sizeof(value)) == 0} << lane;
+  return bits;
 }
 MOE_DEVICE uint32_t warpBallot(bool predicate) {
   const unsigned char *all = moe_sim_exchange(&predicate, sizeof(predicate));
