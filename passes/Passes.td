@@ -87,8 +87,8 @@ def Fuse : Moe_Pass<"fuse"> {
 
 def Select : Moe_Pass<"select"> {
   let summary = "chooses, per operation, the kernel or library call and its scratch bytes";
-  let options = [Option<"target", "target", "std::string", "\"native\"", "CPU name, native or x86-64-v3, …">,
-                 Option<"threads", "threads", "int64_t", "0", "threads per rank; 0 = all cores of this machine">];
+  let options = [Option<"target", "target", "std::string", "\"cpu:native\"", "machine, as cpu:x86-64-v3">,
+                 Option<"threads", "threads", "int64_t", "0", "threads per rank on a CPU; 0 = all cores of this machine">];
 }
 
 def Bufferize : Moe_Pass<"bufferize"> {

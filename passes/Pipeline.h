@@ -40,7 +40,7 @@ std::string phaseList();
 struct PipelineOptions {
   std::string compute = "f32";
   std::string recompute = "none";
-  std::string target = "native";
+  std::string target = "cpu:native";
   int64_t threads = 0;
   /// The last phase to run.
   Phase last = Phase::Place;

@@ -4,15 +4,12 @@
 //
 //===----------------------------------------------------------------------------------------------------------------===//
 
-#include "codegen/cpu/CpuTarget.h"
-#include "codegen/cpu/FusedPlan.h"
 #include "codegen/plan/Work.h"
+#include "codegen/targets/Targets.h"
 #include "ir/Ops.h"
 #include "mlir/Dialect/Func/IR/FuncOps.h"
 #include "passes/BufferTable.h"
 #include "passes/Passes.h"
-
-#include <thread>
 
 using namespace mlir;
 
@@ -29,30 +26,29 @@ struct SelectPass : impl::SelectBase<SelectPass> {
   void runOnOperation() override {
     ModuleOp module = getOperation();
     std::string error;
-    std::optional<codegen::CpuTarget> cpu = codegen::CpuTarget::parse(target, error);
-    if (!cpu) {
+    std::unique_ptr<codegen::KernelTarget> machine = codegen::createTarget(target, threads, error);
+    if (!machine) {
       module.emitError() << error;
       return signalPassFailure();
     }
-    auto count = static_cast<int>(threads > 0 ? threads : std::max(1u, std::thread::hardware_concurrency()));
     Builder b(&getContext());
-    module->setAttr("moe.target", b.getStringAttr(cpu->name));
-    module->setAttr("moe.threads", b.getI64IntegerAttr(count));
+    module->setAttr("moe.target", b.getStringAttr(target));
+    module->setAttr("moe.threads", b.getI64IntegerAttr(machine->threads()));
     bool ok = true;
     for (auto function : module.getOps<func::FuncOp>())
       for (Operation &op : function.getBody().front().without_terminator())
-        ok &= succeeded(select(&op, *cpu, count));
+        ok &= succeeded(select(&op, *machine));
     if (!ok)
       signalPassFailure();
   }
 
-  static LogicalResult select(Operation *op, const codegen::CpuTarget &cpu, int threads) {
+  static LogicalResult select(Operation *op, const codegen::KernelTarget &machine) {
     Builder b(op->getContext());
     if (cast<MoeOpInterface>(op).getBufferUse().kind != BufferUse::Kind::Compute)
       return success();
     uint64_t scratch = 0;
     if (auto fused = dyn_cast<FusedOp>(op)) {
-      FailureOr<codegen::FusedPlan> plan = codegen::planFused(fused, cpu.vectorBits);
+      FailureOr<codegen::FusedPlan> plan = machine.plan(fused);
       if (failed(plan))
         return failure();
       scratch = plan->scratchBytes;
@@ -63,7 +59,7 @@ struct SelectPass : impl::SelectBase<SelectPass> {
         op->setAttr(kInPlaceAttr, b.getDenseI64ArrayAttr(pairs));
     } else {
       plan::Step step;
-      if (failed(codegen::fillLibraryWork(op, threads, step)))
+      if (failed(codegen::fillLibraryWork(op, machine, step)))
         return failure();
       scratch = codegen::scratchBytes(step);
     }

@@ -6,7 +6,15 @@
 
 #include "codegen/cpu/CpuTarget.h"
 
+#include "codegen/cpu/CpuPlanner.h"
+#include "codegen/cpu/KernelEmitter.h"
+#include "codegen/cpu/ObjectCode.h"
+#include "codegen/kernel/PlanType.h"
+#include "runtime/cpu/Gemm.h"
+#include "runtime/cpu/kernels/Attention.h"
+#include "runtime/cpu/kernels/Route.h"
 #include "llvm/ADT/STLExtras.h"
+#include "llvm/ADT/StringExtras.h"
 #include "llvm/ADT/StringMap.h"
 #include "llvm/TargetParser/Host.h"
 
@@ -43,6 +51,87 @@ std::optional<CpuTarget> CpuTarget::parse(llvm::StringRef text, std::string &err
       return std::nullopt;
     }
   return level(text, llvm::sys::getHostCPUName(), llvm::all_of(v4Features, present));
+}
+
+namespace {
+
+uint64_t attentionScratch(const plan::Attention &attention, int threads) {
+  cpu::AttentionShape shape;
+  shape.batch = attention.batch();
+  shape.queries = attention.queries();
+  shape.heads = attention.heads();
+  shape.headDim = attention.head_dim();
+  shape.keys = attention.keys();
+  shape.kvHeads = attention.kv_heads();
+  return cpu::attentionScratchBytes(shape, threads, attention.backward());
+}
+
+uint64_t routeScratch(const plan::Route &route) {
+  if (route.backward())
+    return 0;
+  cpu::RouteShape shape;
+  shape.groups = route.groups();
+  shape.tokens = route.tokens();
+  shape.experts = route.experts();
+  shape.capacity = route.capacity();
+  shape.topK = route.top_k();
+  shape.policy = static_cast<cpu::RoutePolicy>(route.policy());
+  shape.normalizeBeforeDropping = route.normalize_before_dropping();
+  shape.batchPrioritized = route.batch_prioritized();
+  return cpu::routeScratchBytes(shape);
+}
+
+class CpuKernelTarget final : public KernelTarget {
+public:
+  CpuKernelTarget(CpuTarget processor, int threads) : processor(std::move(processor)), threadCount(threads) {}
+
+  llvm::StringRef device() const override { return "cpu"; }
+  llvm::StringRef name() const override { return processor.name; }
+  llvm::ArrayRef<std::string> features() const override { return processor.features; }
+  int threads() const override { return threadCount; }
+  std::string codeKey() const override {
+    return llvm::join(processor.features, ",") + ";" + processor.tune + ";" + std::to_string(processor.vectorBits);
+  }
+  mlir::FailureOr<Strategy> chooseStrategy(ir::FusedOp op) const override {
+    return chooseCpuStrategy(op, processor.vectorBits);
+  }
+  void emitKernels(mlir::ModuleOp module, const Strategy &strategy,
+                   llvm::ArrayRef<std::string> symbols) const override {
+    emitCpuKernels(module, strategy, symbols);
+  }
+  std::unique_ptr<ObjectCompiler> createObjectCompiler(mlir::MLIRContext *context) const override {
+    return createCpuObjectCompiler(context, processor);
+  }
+  mlir::FailureOr<KernelImage> link(mlir::Location location,
+                                    llvm::ArrayRef<const std::string *> objects) const override {
+    mlir::FailureOr<std::string> image = linkSharedObject(location, objects);
+    if (failed(image))
+      return mlir::failure();
+    return KernelImage{"elf", std::move(*image)};
+  }
+  uint64_t libraryScratchBytes(const plan::Step &step, mlir::Type output) const override {
+    switch (step.work_case()) {
+    case plan::Step::kGemm:
+      return cpu::gemmScratchBytes(step.gemm(), toPlanType(output), threadCount);
+    case plan::Step::kAttention:
+      return attentionScratch(step.attention(), threadCount);
+    case plan::Step::kRoute:
+      return routeScratch(step.route());
+    default:
+      return 0;
+    }
+  }
+
+private:
+  CpuTarget processor;
+  int threadCount;
+};
+
+} // namespace
+
+std::unique_ptr<KernelTarget> createCpuTarget(llvm::StringRef name, int threads, std::string &error) {
+  std::optional<CpuTarget> cpu = CpuTarget::parse(name, error);
+  return cpu ? std::make_unique<CpuKernelTarget>(std::move(*cpu), threads) : nullptr;
 }
 
 } // namespace moe::codegen

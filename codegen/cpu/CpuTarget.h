@@ -7,10 +7,8 @@
 #ifndef MOEC_CODEGEN_CPU_CPUTARGET_H
 #define MOEC_CODEGEN_CPU_CPUTARGET_H
 
-#include "llvm/ADT/StringRef.h"
+#include "codegen/kernel/KernelTarget.h"
 #include <optional>
-#include <string>
-#include <vector>
 
 namespace moe::codegen {
 
@@ -29,6 +27,10 @@ struct CpuTarget {
   /// `error`, if there is no such target or this processor is below x86-64-v3.
   static std::optional<CpuTarget> parse(llvm::StringRef text, std::string &error);
 };
+
+/// The target `name` of CpuTarget::parse with `threads` threads per rank; null, with a reason in `error`, if there is
+/// none.
+std::unique_ptr<KernelTarget> createCpuTarget(llvm::StringRef name, int threads, std::string &error);
 
 } // namespace moe::codegen
 

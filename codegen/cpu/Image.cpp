@@ -7,6 +7,7 @@
 #include "codegen/cpu/ObjectCode.h"
 
 #include "lld/Common/Driver.h"
+#include "llvm/Object/ELFObjectFile.h"
 #include "llvm/Support/FileSystem.h"
 #include "llvm/Support/MemoryBuffer.h"
 #include "llvm/Support/Path.h"
@@ -34,9 +35,26 @@ struct TemporaryFolder {
   }
 };
 
+/// A call of a library function is an error here, not when the plan is loaded.
+LogicalResult checkImports(Location location, llvm::MemoryBufferRef image, ArrayRef<StringRef> imports) {
+  auto object = llvm::object::ELFObjectFile<llvm::object::ELF64LE>::create(image);
+  if (!object)
+    return emitError(location) << "cannot read the linked kernels: " << llvm::toString(object.takeError());
+  for (llvm::object::ELFSymbolRef symbol : object->getDynamicSymbolIterators()) {
+    llvm::Expected<uint32_t> flags = symbol.getFlags();
+    llvm::Expected<StringRef> name = symbol.getName();
+    if (!flags || !name)
+      return emitError(location) << "the linked kernels have a broken symbol table";
+    if (*flags & llvm::object::SymbolRef::SF_Undefined && !name->empty() && !llvm::is_contained(imports, *name))
+      return emitError(location) << "kernels call '" << *name << "', which they may not";
+  }
+  return success();
+}
+
 } // namespace
 
-FailureOr<std::string> linkImage(Location location, ArrayRef<const std::string *> objects) {
+FailureOr<std::string> linkSharedObject(Location location, ArrayRef<const std::string *> objects,
+                                        ArrayRef<StringRef> imports) {
   // The linker reads and writes files, and keeps its state in globals.
   static std::mutex linkerLock;
   std::scoped_lock lock(linkerLock);
@@ -44,8 +62,7 @@ FailureOr<std::string> linkImage(Location location, ArrayRef<const std::string *
   if (std::error_code error = llvm::sys::fs::createUniqueDirectory("moec-kernels", folder.path))
     return emitError(location) << "cannot create a folder for temporary files: " << error.message();
   std::string output = folder.file("kernels.so");
-  // `-z defs`: a call of a library function is an error here, not when the plan is loaded.
-  std::vector<std::string> arguments{"ld.lld",           "-shared",         "-z", "defs", "-s", "--threads=1",
+  std::vector<std::string> arguments{"ld.lld",           "-shared",         "-z", "undefs", "-s", "--threads=1",
                                      "--hash-style=gnu", "--build-id=none", "-o", output};
   for (auto [number, object] : llvm::enumerate(objects)) {
     arguments.push_back(folder.file(Twine(number) + ".o"));
@@ -68,6 +85,8 @@ FailureOr<std::string> linkImage(Location location, ArrayRef<const std::string *
   auto image = llvm::MemoryBuffer::getFile(output);
   if (!image)
     return emitError(location) << "cannot read the linked kernels: " << image.getError().message();
+  if (failed(checkImports(location, (*image)->getMemBufferRef(), imports)))
+    return failure();
   return (*image)->getBuffer().str();
 }
 

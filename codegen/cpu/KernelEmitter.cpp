@@ -18,29 +18,6 @@ namespace moe::codegen {
 // Loops
 //===----------------------------------------------------------------------------------------------------------------===//
 
-Value divide(NodeEmitter &e, Value value, int64_t divisor) {
-  return divisor == 1 ? value : Value(arith::DivUIOp::create(e.b, value, e.constant(divisor)));
-}
-
-Value remainder(NodeEmitter &e, Value value, int64_t divisor) {
-  return divisor == 1 ? e.constant(0) : Value(arith::RemUIOp::create(e.b, value, e.constant(divisor)));
-}
-
-Values forLoop(NodeEmitter &e, Value low, Value high, int64_t step, Values carried,
-               llvm::function_ref<void(Value, Values &)> body) {
-  auto loop = scf::ForOp::create(e.b, low, high, e.constant(step), carried);
-  OpBuilder::InsertionGuard guard(e.b);
-  if (carried.empty())
-    e.b.setInsertionPoint(loop.getBody()->getTerminator());
-  else
-    e.b.setInsertionPointToEnd(loop.getBody());
-  Values current(loop.getRegionIterArgs().begin(), loop.getRegionIterArgs().end());
-  body(loop.getInductionVar(), current);
-  if (!carried.empty())
-    scf::YieldOp::create(e.b, current);
-  return Values(loop.getResults().begin(), loop.getResults().end());
-}
-
 Span wholeSpan(NodeEmitter &e, unsigned dim) {
   int64_t size = e.strategy.sizeOf(dim);
   return {dim, e.constant(0), e.constant(size), size, size % e.strategy.lanes == 0};
@@ -126,28 +103,9 @@ void nest(NodeEmitter &e, ArrayRef<unsigned> dims, const Span &last, unsigned un
   });
 }
 
-void setDims(NodeEmitter &e, ArrayRef<unsigned> dims, Value position, Scope &scope) {
-  for (unsigned dim : llvm::reverse(dims.drop_front(dims.empty() ? 0 : 1))) {
-    int64_t size = e.strategy.sizeOf(dim);
-    scope.dims[dim] = remainder(e, position, size);
-    position = divide(e, position, size);
-  }
-  if (!dims.empty())
-    scope.dims[dims.front()] = position;
-}
-
-Scope outerScope(NodeEmitter &e) {
-  Scope scope;
-  scope.dims.resize(e.graph.space.numDims());
-  return scope;
-}
-
 //===----------------------------------------------------------------------------------------------------------------===//
 // Functions
 //===----------------------------------------------------------------------------------------------------------------===//
-
-/// Bytes by which every buffer of a plan is aligned.
-static constexpr int64_t bufferAlignment = 64;
 
 static void emitCall(ModuleOp module, const Strategy &strategy, unsigned number, StringRef symbol) {
   ImplicitLocOpBuilder b(module.getLoc(), module.getContext());
@@ -161,28 +119,10 @@ static void emitCall(ModuleOp module, const Strategy &strategy, unsigned number,
   b.setInsertionPointToEnd(module.getBody());
   auto body = LLVM::LLVMFuncOp::create(b, (symbol + "_body").str(), LLVM::LLVMFunctionType::get(nothing, parameters),
                                        LLVM::Linkage::Internal);
-  for (auto [position, operand] : llvm::enumerate(call.operands)) {
-    bool mayOverlap = llvm::any_of(strategy.plan.inPlace, [&](const InPlacePair &pair) {
-      return (operand.kind == PlannedOperand::Kind::Input && pair.input == operand.index) ||
-             (operand.kind == PlannedOperand::Kind::Output && pair.output == operand.index);
-    });
-    if (!mayOverlap)
-      body.setArgAttr(position, "llvm.noalias", b.getUnitAttr());
-    body.setArgAttr(position, "llvm.align", b.getI64IntegerAttr(bufferAlignment));
-  }
+  markPointers(body, strategy, call);
   b.setInsertionPointToStart(body.addEntryBlock(b));
   NodeEmitter e(b, strategy);
-  e.inputs.resize(ir::FusedOp(strategy.graph.op).getInputs().size());
-  e.outputs.resize(strategy.graph.outputs.size());
-  for (auto [position, operand] : llvm::enumerate(call.operands)) {
-    Value argument = body.getArgument(position);
-    if (operand.kind == PlannedOperand::Kind::Input)
-      e.inputs[operand.index] = argument;
-    else if (operand.kind == PlannedOperand::Kind::Output)
-      e.outputs[operand.index] = argument;
-    else
-      e.scratch = argument;
-  }
+  bindPointers(e, body, call);
   Value begin = body.getArgument(parameters.size() - 2), end = body.getArgument(parameters.size() - 1);
   switch (strategy.kind) {
   case LoopKind::Pointwise:
@@ -215,7 +155,7 @@ static void emitCall(ModuleOp module, const Strategy &strategy, unsigned number,
   LLVM::ReturnOp::create(b, ValueRange{});
 }
 
-void emitKernels(ModuleOp module, const Strategy &strategy, ArrayRef<std::string> symbols) {
+void emitCpuKernels(ModuleOp module, const Strategy &strategy, ArrayRef<std::string> symbols) {
   for (auto [number, symbol] : llvm::enumerate(symbols))
     emitCall(module, strategy, static_cast<unsigned>(number), symbol);
 }

@@ -7,25 +7,19 @@
 #ifndef MOEC_CODEGEN_CPU_KERNELEMITTER_H
 #define MOEC_CODEGEN_CPU_KERNELEMITTER_H
 
-#include "codegen/cpu/NodeEmitter.h"
+#include "codegen/kernel/Loops.h"
 #include "mlir/IR/BuiltinOps.h"
 
 namespace moe::codegen {
 
 /// Adds to `module` one exported function of the kernel ABI per call of the strategy's plan, named by `symbols`.
-void emitKernels(mlir::ModuleOp module, const Strategy &strategy, llvm::ArrayRef<std::string> symbols);
+void emitCpuKernels(mlir::ModuleOp module, const Strategy &strategy, llvm::ArrayRef<std::string> symbols);
 
 // One function per loop structure; `call` is the number of the call in the plan, [begin, end) the part of its extent.
 void emitPointwise(NodeEmitter &e, mlir::Value begin, mlir::Value end);
 void emitRows(NodeEmitter &e, mlir::Value begin, mlir::Value end);
 void emitSplitRows(NodeEmitter &e, unsigned call, mlir::Value begin, mlir::Value end);
 void emitColumns(NodeEmitter &e, unsigned call, mlir::Value begin, mlir::Value end);
-
-using Values = llvm::SmallVector<mlir::Value>;
-
-/// for (i = low; i < high; i += step), with values carried from one iteration to the next; returns the last ones.
-Values forLoop(NodeEmitter &e, mlir::Value low, mlir::Value high, int64_t step, Values carried,
-               llvm::function_ref<void(mlir::Value, Values &)> body);
 
 /// Part of a dimension that a vector loop runs over.
 struct Span {
@@ -49,15 +43,6 @@ void vectorLoop(NodeEmitter &e, const Span &span, unsigned unroll, const Scope &
 void nest(NodeEmitter &e, llvm::ArrayRef<unsigned> dims, const Span &last, unsigned unroll, uint64_t available,
           unsigned stage, llvm::ArrayRef<NodeId> roots, const Scope &scope, Values &carried,
           llvm::function_ref<void(Scope &, llvm::MutableArrayRef<mlir::Value>)> body);
-
-/// Sets the scope's index of each of `dims` from their row-major position.
-void setDims(NodeEmitter &e, llvm::ArrayRef<unsigned> dims, mlir::Value position, Scope &scope);
-
-/// A scope at which no loop is open.
-Scope outerScope(NodeEmitter &e);
-
-mlir::Value divide(NodeEmitter &e, mlir::Value value, int64_t divisor);
-mlir::Value remainder(NodeEmitter &e, mlir::Value value, int64_t divisor);
 
 } // namespace moe::codegen
 

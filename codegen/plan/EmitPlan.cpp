@@ -8,6 +8,7 @@
 
 #include "codegen/plan/StateTable.h"
 #include "codegen/plan/StepEmitter.h"
+#include "codegen/targets/Targets.h"
 #include "passes/TrainingAttributes.h"
 
 #include <xxhash.h>
@@ -64,13 +65,13 @@ void fillHeader(ModuleOp module, const EmitPlanOptions &options, plan::Plan &pla
     header->set_routing_groups(groups.getInt());
 }
 
-void fillTarget(ModuleOp module, const CpuTarget &cpu, int threads, plan::Plan &plan) {
+void fillTarget(ModuleOp module, const KernelTarget &machine, plan::Plan &plan) {
   plan::Target *target = plan.mutable_target();
-  target->set_device("cpu");
-  target->set_name(cpu.name);
-  for (const std::string &feature : cpu.features)
+  target->set_device(machine.device().str());
+  target->set_name(machine.name().str());
+  for (const std::string &feature : machine.features())
     target->add_features(feature);
-  target->set_threads(threads);
+  target->set_threads(machine.threads());
   if (auto mesh = module->getAttrOfType<MeshAttr>("moe.mesh"))
     for (auto [axis, size] : llvm::zip_equal(mesh.getAxes(), mesh.getSizes())) {
       plan::MeshAxis *out = plan.add_mesh();
@@ -85,13 +86,13 @@ LogicalResult compileKernels(KernelCompiler &compiler, llvm::ArrayRef<StepEmitte
     return success();
   CompileOptions compileOptions;
   compileOptions.threads = options.compileThreads;
-  FailureOr<std::string> image = compiler.compile(compileOptions);
+  FailureOr<KernelImage> image = compiler.compile(compileOptions);
   if (failed(image))
     return failure();
   plan::Image *out = file.plan.add_images();
-  out->set_format("elf");
-  out->set_bytes(image->size());
-  file.blobs.push_back(std::move(*image));
+  out->set_format(image->format);
+  out->set_bytes(image->bytes.size());
+  file.blobs.push_back(std::move(image->bytes));
   for (auto [kernel, uses] : llvm::zip_equal(compiler.kernels(), parameters)) {
     plan::Kernel *entry = file.plan.add_kernels();
     entry->set_symbol(kernel.symbol);
@@ -114,9 +115,9 @@ FailureOr<PlanFile> emitPlan(ModuleOp module, const EmitPlanOptions &options) {
   if (failed(table) || failed(training))
     return failure();
   std::string error;
-  std::optional<CpuTarget> cpu =
-      targetName && threads ? CpuTarget::parse(targetName.getValue(), error) : std::optional<CpuTarget>();
-  if (!cpu)
+  std::unique_ptr<KernelTarget> machine =
+      targetName && threads ? createTarget(targetName.getValue(), threads.getInt(), error) : nullptr;
+  if (!machine)
     return module.emitError() << (error.empty() ? "the module has not passed select" : error);
   FailureOr<plan::Certificate> certificate = makeCertificate(module);
   if (failed(certificate))
@@ -124,15 +125,14 @@ FailureOr<PlanFile> emitPlan(ModuleOp module, const EmitPlanOptions &options) {
 
   PlanFile file;
   *file.plan.mutable_certificate() = *certificate;
-  auto threadCount = static_cast<int>(threads.getInt());
   fillHeader(module, options, file.plan);
-  fillTarget(module, *cpu, threadCount, file.plan);
+  fillTarget(module, *machine, file.plan);
   fillArenas(*table, *certificate, file.plan);
   if (failed(fillStateTables(module, *table, *training, file.plan)))
     return failure();
 
-  KernelCompiler compiler(module.getContext(), *cpu);
-  StepEmitter steps(module, *table, compiler, threadCount);
+  KernelCompiler compiler(module.getContext(), *machine);
+  StepEmitter steps(module, *table, compiler);
   for (auto function : module.getOps<func::FuncOp>())
     if (failed(steps.emit(function, *file.plan.add_programs())))
       return failure();

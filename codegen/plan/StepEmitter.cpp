@@ -6,7 +6,6 @@
 
 #include "codegen/plan/StepEmitter.h"
 
-#include "codegen/cpu/FusedPlan.h"
 #include "codegen/plan/Work.h"
 #include "passes/TrainingAttributes.h"
 
@@ -41,8 +40,8 @@ void addScratch(plan::Step &step, Operation *op, uint64_t bytes, plan::Operand::
 
 } // namespace
 
-StepEmitter::StepEmitter(ModuleOp module, const BufferTable &table, KernelCompiler &compiler, int threads)
-    : module(module), table(table), compiler(compiler), threads(threads), aliases(module) {
+StepEmitter::StepEmitter(ModuleOp module, const BufferTable &table, KernelCompiler &compiler)
+    : module(module), table(table), compiler(compiler), aliases(module) {
   for (auto [i, buffer] : llvm::enumerate(table.buffers))
     if (buffer.arena == ArenaClass::State || buffer.arena == ArenaClass::Gradients)
       stateBuffers[buffer.name] = static_cast<int64_t>(i);
@@ -138,7 +137,7 @@ void StepEmitter::emitCopy(Operation *op, RankedTensorType type, Slot from, Slot
 
 LogicalResult StepEmitter::emitFused(FusedOp op, plan::Program &program) {
   FailureOr<llvm::SmallVector<unsigned, 2>> kernels = compiler.add(op);
-  FailureOr<FusedPlan> plan = planFused(op, compiler.getTarget().vectorBits);
+  FailureOr<FusedPlan> plan = compiler.getTarget().plan(op);
   if (failed(kernels) || failed(plan))
     return failure();
   for (auto [number, call] : llvm::enumerate(plan->calls)) {
@@ -147,8 +146,14 @@ LogicalResult StepEmitter::emitFused(FusedOp op, plan::Program &program) {
     step->set_flops(number == 0 ? plan->cost.flops : 0);
     plan::KernelCall *kernel = step->mutable_kernel();
     kernel->set_kernel((*kernels)[number]);
-    kernel->set_extent(call.extent);
-    kernel->set_grain(call.grain);
+    if (call.blocks > 0) {
+      kernel->mutable_launch()->set_blocks(call.blocks);
+      kernel->mutable_launch()->set_threads(call.threads);
+      kernel->mutable_launch()->set_shared_bytes(call.sharedBytes);
+    } else {
+      kernel->set_extent(call.extent);
+      kernel->set_grain(call.grain);
+    }
     Parameters uses;
     for (const PlannedOperand &planned : call.operands)
       addPointer(op, *plan, number, planned, *step, uses);
@@ -199,7 +204,7 @@ LogicalResult StepEmitter::emitLibrary(Operation *op, plan::Program &program) {
                program);
   plan::Step *step = program.add_steps();
   step->set_name(locationName(op->getLoc()));
-  if (failed(fillLibraryWork(op, threads, *step)))
+  if (failed(fillLibraryWork(op, compiler.getTarget(), *step)))
     return failure();
   auto updated = [&](bool result, unsigned index) {
     return use.mustBeInPlace &&

@@ -7,7 +7,7 @@
 #ifndef MOEC_CODEGEN_PLAN_STEPEMITTER_H
 #define MOEC_CODEGEN_PLAN_STEPEMITTER_H
 
-#include "codegen/cpu/KernelCompiler.h"
+#include "codegen/kernel/KernelCompiler.h"
 #include "ir/Ops.h"
 #include "passes/BufferTable.h"
 #include "passes/StateAliases.h"
@@ -18,7 +18,7 @@ namespace moe::codegen {
 /// Appends the steps of one function to a program.
 class StepEmitter {
 public:
-  StepEmitter(mlir::ModuleOp module, const ir::BufferTable &table, KernelCompiler &compiler, int threads);
+  StepEmitter(mlir::ModuleOp module, const ir::BufferTable &table, KernelCompiler &compiler);
 
   llvm::LogicalResult emit(mlir::func::FuncOp function, plan::Program &program);
 
@@ -38,7 +38,6 @@ private:
   mlir::ModuleOp module;
   const ir::BufferTable &table;
   KernelCompiler &compiler;
-  int threads;
   ir::StateAliases aliases;
   /// Buffers of states outside the step arena, by name.
   llvm::StringMap<int64_t> stateBuffers;

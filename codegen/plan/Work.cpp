@@ -6,10 +6,6 @@
 
 #include "codegen/plan/Work.h"
 
-#include "runtime/cpu/Gemm.h"
-#include "runtime/cpu/kernels/Attention.h"
-#include "runtime/cpu/kernels/Route.h"
-
 #include "llvm/ADT/Sequence.h"
 #include "llvm/ADT/TypeSwitch.h"
 
@@ -72,25 +68,9 @@ bool isLibraryOp(Operation *op) {
   return isa<DotOp, AttentionOp, AttentionBackwardOp, RouteOp, RouteBackwardOp, ScatterAddOp>(op);
 }
 
-plan::DType toPlanType(Type type) {
-  if (type.isF32())
-    return plan::F32;
-  if (type.isBF16())
-    return plan::BF16;
-  if (type.isF16())
-    return plan::F16;
-  if (type.isInteger(1))
-    return plan::BOOL;
-  if (type.isInteger(32))
-    return plan::I32;
-  if (type.isInteger(64))
-    return plan::I64;
-  return plan::DTYPE_UNSPECIFIED;
-}
-
 namespace {
 
-LogicalResult fillGemm(DotOp dot, int threads, plan::Step &step) {
+LogicalResult fillGemm(DotOp dot, plan::Step &step) {
   FailureOr<GemmShape> shape = gemmShape(dot);
   if (failed(shape))
     return dot.emitOpError("has operands whose batch, free and contracted dimensions are not grouped in memory");
@@ -109,34 +89,25 @@ LogicalResult fillGemm(DotOp dot, int threads, plan::Step &step) {
   gemm->set_stride_c(shape->m * shape->n);
   gemm->set_alpha(1.0f);
   gemm->set_beta(0.0f);
-  gemm->set_scratch_bytes(cpu::gemmScratchBytes(*gemm, toPlanType(dot.getType().getElementType()), threads));
   return success();
 }
 
-template <typename OpTy> LogicalResult fillAttention(OpTy op, bool backward, int threads, plan::Step &step) {
+template <typename OpTy> LogicalResult fillAttention(OpTy op, bool backward, plan::Step &step) {
   RankedTensorType q = typeOf(op.getQuery()), k = typeOf(op.getKey());
-  cpu::AttentionShape shape;
-  shape.batch = q.getDimSize(0);
-  shape.queries = q.getDimSize(1);
-  shape.heads = q.getDimSize(2);
-  shape.headDim = q.getDimSize(3);
-  shape.keys = k.getDimSize(1);
-  shape.kvHeads = k.getDimSize(2);
   plan::Attention *attention = step.mutable_attention();
   attention->set_backward(backward);
-  attention->set_batch(shape.batch);
-  attention->set_heads(shape.heads);
-  attention->set_kv_heads(shape.kvHeads);
-  attention->set_queries(shape.queries);
-  attention->set_keys(shape.keys);
-  attention->set_head_dim(shape.headDim);
+  attention->set_batch(q.getDimSize(0));
+  attention->set_heads(q.getDimSize(2));
+  attention->set_kv_heads(k.getDimSize(2));
+  attention->set_queries(q.getDimSize(1));
+  attention->set_keys(k.getDimSize(1));
+  attention->set_head_dim(q.getDimSize(3));
   attention->set_scale(static_cast<float>(op.getScale().convertToDouble()));
   attention->set_causal(op.getCausal());
   attention->set_dropout(static_cast<float>(op.getRate().convertToDouble()));
   attention->set_seed(op.getSeed());
   attention->set_site(op.getSite());
   attention->set_has_padding(static_cast<bool>(op.getPadding()));
-  attention->set_scratch_bytes(cpu::attentionScratchBytes(shape, threads, backward));
   return success();
 }
 
@@ -155,16 +126,6 @@ LogicalResult fillRoute(RouteOp op, plan::Step &step) {
   route->set_normalize_before_dropping(op.getNormalizeBeforeDropping());
   route->set_batch_prioritized(op.getBatchPrioritized());
   route->set_has_mask(static_cast<bool>(op.getMask()));
-  cpu::RouteShape shape;
-  shape.groups = route->groups();
-  shape.tokens = route->tokens();
-  shape.experts = route->experts();
-  shape.capacity = route->capacity();
-  shape.topK = route->top_k();
-  shape.policy = static_cast<cpu::RoutePolicy>(op.getPolicy());
-  shape.normalizeBeforeDropping = op.getNormalizeBeforeDropping();
-  shape.batchPrioritized = op.getBatchPrioritized();
-  route->set_scratch_bytes(cpu::routeScratchBytes(shape));
   return success();
 }
 
@@ -186,26 +147,48 @@ LogicalResult fillScatterAdd(ScatterAddOp op, plan::Step &step) {
   return success();
 }
 
+void setScratchBytes(plan::Step &step, uint64_t bytes) {
+  switch (step.work_case()) {
+  case plan::Step::kGemm:
+    return step.mutable_gemm()->set_scratch_bytes(bytes);
+  case plan::Step::kAttention:
+    return step.mutable_attention()->set_scratch_bytes(bytes);
+  case plan::Step::kRoute:
+    return step.mutable_route()->set_scratch_bytes(bytes);
+  case plan::Step::kScatterAdd:
+    return step.mutable_scatter_add()->set_scratch_bytes(bytes);
+  default:
+    return;
+  }
+}
+
 } // namespace
 
-LogicalResult fillLibraryWork(Operation *op, int threads, plan::Step &step) {
+LogicalResult fillLibraryWork(Operation *op, const KernelTarget &target, plan::Step &step) {
   step.set_flops(cast<MoeOpInterface>(op).getCost().flops);
-  return TypeSwitch<Operation *, LogicalResult>(op)
-      .Case([&](DotOp dot) { return fillGemm(dot, threads, step); })
-      .Case([&](AttentionOp attention) { return fillAttention(attention, false, threads, step); })
-      .Case([&](AttentionBackwardOp attention) { return fillAttention(attention, true, threads, step); })
-      .Case([&](RouteOp route) { return fillRoute(route, step); })
-      .Case([&](RouteBackwardOp route) { return fillRouteBackward(route, step); })
-      .Case([&](ScatterAddOp scatter) { return fillScatterAdd(scatter, step); })
-      .Default([](Operation *other) {
-        InFlightDiagnostic error = other->emitError() << "'" << other->getName() << "' cannot run on the CPU: ";
-        StringRef status = cast<MoeOpInterface>(other).getObligations().cpu;
-        if (!status.starts_with("yes"))
-          return LogicalResult(error << status);
-        // What kernels compute has been fused by now, unless they do not know its element types.
-        return LogicalResult(error << "no kernel for its element types " << other->getOperandTypes() << " -> "
-                                   << other->getResultTypes());
-      });
+  LogicalResult filled =
+      TypeSwitch<Operation *, LogicalResult>(op)
+          .Case([&](DotOp dot) { return fillGemm(dot, step); })
+          .Case([&](AttentionOp attention) { return fillAttention(attention, false, step); })
+          .Case([&](AttentionBackwardOp attention) { return fillAttention(attention, true, step); })
+          .Case([&](RouteOp route) { return fillRoute(route, step); })
+          .Case([&](RouteBackwardOp route) { return fillRouteBackward(route, step); })
+          .Case([&](ScatterAddOp scatter) { return fillScatterAdd(scatter, step); })
+          .Default([&](Operation *other) {
+            bool isCpu = target.device() == "cpu";
+            InFlightDiagnostic error = other->emitError() << "'" << other->getName() << "' cannot run on "
+                                                          << (isCpu ? "the CPU" : "CUDA") << ": ";
+            ir::Obligations obligations = cast<MoeOpInterface>(other).getObligations();
+            StringRef status = isCpu ? obligations.cpu : obligations.cuda;
+            if (!status.starts_with("yes"))
+              return LogicalResult(error << status);
+            // What kernels compute has been fused by now, unless they do not know its element types.
+            return LogicalResult(error << "no kernel for its element types " << other->getOperandTypes() << " -> "
+                                       << other->getResultTypes());
+          });
+  if (succeeded(filled))
+    setScratchBytes(step, target.libraryScratchBytes(step, typeOf(op->getResult(0)).getElementType()));
+  return filled;
 }
 
 uint64_t scratchBytes(const plan::Step &step) {
@@ -216,6 +199,8 @@ uint64_t scratchBytes(const plan::Step &step) {
     return step.attention().scratch_bytes();
   case plan::Step::kRoute:
     return step.route().scratch_bytes();
+  case plan::Step::kScatterAdd:
+    return step.scatter_add().scratch_bytes();
   default:
     return 0;
   }

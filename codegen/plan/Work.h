@@ -7,8 +7,8 @@
 #ifndef MOEC_CODEGEN_PLAN_WORK_H
 #define MOEC_CODEGEN_PLAN_WORK_H
 
-#include "ir/Ops.h"
-#include "runtime/plan/plan.pb.h"
+#include "codegen/kernel/KernelTarget.h"
+#include "codegen/kernel/PlanType.h"
 
 namespace moe::codegen {
 
@@ -24,14 +24,12 @@ mlir::FailureOr<GemmShape> gemmShape(ir::DotOp dot);
 /// Is `op` computed by a library kernel rather than by generated code?
 bool isLibraryOp(mlir::Operation *op);
 
-/// Fills `step.work` and `step.flops` for a library operation; scratch is set for `threads` threads. Fails with a
-/// diagnostic for an operation without CPU lowering.
-llvm::LogicalResult fillLibraryWork(mlir::Operation *op, int threads, plan::Step &step);
+/// Fills `step.work` and `step.flops` for a library operation; scratch is what `target` needs. Fails with a diagnostic
+/// for an operation without lowering there.
+llvm::LogicalResult fillLibraryWork(mlir::Operation *op, const KernelTarget &target, plan::Step &step);
 
 /// Bytes of the scratch operand of library work, 0 if it has none.
 uint64_t scratchBytes(const plan::Step &step);
-
-plan::DType toPlanType(mlir::Type elementType);
 
 } // namespace moe::codegen
 

@@ -113,6 +113,10 @@ private:
     if (call.kernel() >= static_cast<uint32_t>(plan.kernels_size()))
       complain("kernel call: there is no kernel " + std::to_string(call.kernel()));
     sizes("kernel call", {call.extent(), call.grain()}, 0);
+    if (bool isCuda = plan.target().device() == "cuda"; isCuda != call.has_launch())
+      complain(isCuda ? "kernel call: there is no launch" : "kernel call: a launch is for CUDA only");
+    if (call.has_launch())
+      launch(call.launch());
     bool found = call.kernel() < static_cast<uint32_t>(plan.kernels_size());
     for (uint32_t pointer : call.pointers())
       if (pointer >= static_cast<uint32_t>(step.operands_size())) {
@@ -121,6 +125,18 @@ private:
       }
     if (found)
       parameters(plan.kernels(static_cast<int>(call.kernel())), call);
+  }
+
+  /// Limits of every CUDA device (shared memory: of a block of sm_80, with the larger opt-in size of later ones left
+  /// out).
+  void launch(const plan::Launch &l) {
+    constexpr uint32_t maxBlocks = 0x7fffffff, maxThreads = 1024, warp = 32, maxSharedBytes = 163 << 10;
+    if (l.blocks() == 0 || l.blocks() > maxBlocks)
+      complain("launch: " + std::to_string(l.blocks()) + " blocks");
+    if (l.threads() == 0 || l.threads() > maxThreads || l.threads() % warp != 0)
+      complain("launch: " + std::to_string(l.threads()) + " threads per block");
+    if (l.shared_bytes() > maxSharedBytes)
+      complain("launch: " + std::to_string(l.shared_bytes()) + " bytes of shared memory");
   }
 
   /// What the kernel does through its pointers against what the step declares. The code itself can not be read, but two
@@ -252,10 +268,12 @@ private:
   void scatterAdd(const plan::ScatterAdd &s) {
     if (!sizes("scatter_add", {s.rows()}, 0) || !sizes("scatter_add", {s.width(), s.table_rows()}, 1))
       return;
-    operands("scatter_add", {{"index", Operand::READ, {plan::I32, plan::I64}, static_cast<uint64_t>(s.rows())},
-                             {"rows", Operand::READ, floats(), count({s.rows(), s.width()})},
-                             {"table", s.accumulate() ? Operand::READ_WRITE : Operand::WRITE, floats(),
-                              count({s.table_rows(), s.width()})}});
+    std::vector<OperandRule> expected = {
+        {"index", Operand::READ, {plan::I32, plan::I64}, static_cast<uint64_t>(s.rows())},
+        {"rows", Operand::READ, floats(), count({s.rows(), s.width()})},
+        {"table", s.accumulate() ? Operand::READ_WRITE : Operand::WRITE, floats(), count({s.table_rows(), s.width()})}};
+    appendScratch(expected, s.scratch_bytes());
+    operands("scatter_add", expected);
   }
 
   void copy(const plan::Copy &c) {

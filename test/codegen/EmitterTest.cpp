@@ -6,6 +6,7 @@
 
 #include "KernelRunner.h"
 
+#include "codegen/cpu/CpuTarget.h"
 #include "llvm/Object/ELFObjectFile.h"
 #include "llvm/Support/MemoryBuffer.h"
 #include <cmath>
@@ -33,6 +34,11 @@ std::string region(StringRef emitter, ArrayRef<std::string> inputs, ArrayRef<std
       .str();
 }
 
+FailureOr<FusedPlan> planned(FusedOp op, StringRef processor) {
+  std::string error;
+  return createCpuTarget(processor, 1, error)->plan(op);
+}
+
 class Emitter : public testing::Test {
 protected:
   std::unique_ptr<MLIRContext> context = makeContext();
@@ -43,7 +49,7 @@ protected:
     EXPECT_TRUE(c.op) << text;
     return c;
   }
-  /// Diagnostic of planFused on a region that it must refuse.
+  /// Diagnostic of the plan of a region that it must refuse.
   std::string refusal(const std::string &text) {
     Case c = parse(text);
     std::string message;
@@ -51,7 +57,7 @@ protected:
       message += diagnostic.str();
       return success();
     });
-    EXPECT_TRUE(failed(planFused(c.op, 256)));
+    EXPECT_TRUE(failed(planned(c.op, "x86-64-v3")));
     return message;
   }
 };
@@ -65,7 +71,7 @@ const std::string gelu = R"(
 // An input that is read elsewhere than where the output is written must not be offered for in-place use.
 TEST_F(Emitter, PlansInPlaceOnlyWhereSafe) {
   Case c = parse(region("loop", {"tensor<512x3072xf32>", "tensor<3072xf32>"}, {"tensor<512x3072xf32>"}, gelu));
-  FailureOr<FusedPlan> plan = planFused(c.op, 512);
+  FailureOr<FusedPlan> plan = planned(c.op, "x86-64-v4");
   ASSERT_TRUE(succeeded(plan));
   ASSERT_EQ(plan->calls.size(), 1u);
   EXPECT_EQ(plan->calls[0].extent, 512);
@@ -77,7 +83,7 @@ TEST_F(Emitter, PlansInPlaceOnlyWhereSafe) {
   Case t = parse(region("loop", {"tensor<32x32xf32>"}, {"tensor<32x32xf32>"}, R"(
     %t = moe.transpose %a0 {permutation = array<i64: 1, 0>} : (tensor<32x32xf32>) -> tensor<32x32xf32>
     moe.yield %t : tensor<32x32xf32>)"));
-  plan = planFused(t.op, 512);
+  plan = planned(t.op, "x86-64-v4");
   ASSERT_TRUE(succeeded(plan));
   EXPECT_TRUE(plan->inPlace.empty());
 }
@@ -88,7 +94,7 @@ TEST_F(Emitter, SplitsLongReductions) {
     %q = moe.mul %a0, %a0 : (tensor<6000000xf32>, tensor<6000000xf32>) -> tensor<6000000xf32>
     %s = moe.reduce %q {kind = 0 : i32, dims = array<i64: 0>} : (tensor<6000000xf32>) -> tensor<f32>
     moe.yield %s : tensor<f32>)"));
-  FailureOr<FusedPlan> plan = planFused(c.op, 512);
+  FailureOr<FusedPlan> plan = planned(c.op, "x86-64-v4");
   ASSERT_TRUE(succeeded(plan));
   ASSERT_EQ(plan->calls.size(), 2u);
   EXPECT_EQ(plan->calls[0].extent, 64);
@@ -98,7 +104,7 @@ TEST_F(Emitter, SplitsLongReductions) {
   Case d = parse(region("column_reduce", {"tensor<4096x3072xf32>"}, {"tensor<3072xf32>"}, R"(
     %s = moe.reduce %a0 {kind = 0 : i32, dims = array<i64: 0>} : (tensor<4096x3072xf32>) -> tensor<3072xf32>
     moe.yield %s : tensor<3072xf32>)"));
-  plan = planFused(d.op, 512);
+  plan = planned(d.op, "x86-64-v4");
   ASSERT_TRUE(succeeded(plan));
   EXPECT_EQ(plan->calls.size(), 2u);
 }

@@ -6,6 +6,7 @@
 
 #include "KernelRunner.h"
 
+#include "codegen/cpu/CpuTarget.h"
 #include "mlir/Dialect/Func/IR/FuncOps.h"
 #include "mlir/IR/Verifier.h"
 #include "mlir/Parser/Parser.h"
@@ -118,9 +119,9 @@ double relativeError(const HostTensor &a, const HostTensor &b) {
 
 KernelRunner::KernelRunner(MLIRContext &context, StringRef target) {
   std::string error;
-  std::optional<CpuTarget> parsed = CpuTarget::parse(target, error);
-  EXPECT_TRUE(parsed) << error;
-  kernelCompiler = std::make_unique<KernelCompiler>(&context, *parsed);
+  machine = createCpuTarget(target, 1, error);
+  EXPECT_TRUE(machine) << error;
+  kernelCompiler = std::make_unique<KernelCompiler>(&context, *machine);
 }
 
 KernelRunner::~KernelRunner() {
@@ -129,7 +130,7 @@ KernelRunner::~KernelRunner() {
 }
 
 int KernelRunner::add(FusedOp op) {
-  FailureOr<FusedPlan> plan = planFused(op, kernelCompiler->getTarget().vectorBits);
+  FailureOr<FusedPlan> plan = machine->plan(op);
   FailureOr<SmallVector<unsigned, 2>> kernels = kernelCompiler->add(op);
   EXPECT_EQ(succeeded(plan), succeeded(kernels));
   if (failed(plan) || failed(kernels))
@@ -147,10 +148,10 @@ int KernelRunner::add(FusedOp op) {
 }
 
 bool KernelRunner::load(CompileReport *report) {
-  FailureOr<std::string> image = kernelCompiler->compile({}, report);
+  FailureOr<KernelImage> image = kernelCompiler->compile({}, report);
   if (failed(image))
     return false;
-  imageBytes = std::move(*image);
+  imageBytes = std::move(image->bytes);
   int file = memfd_create("kernels", MFD_CLOEXEC);
   if (write(file, imageBytes.data(), imageBytes.size()) != static_cast<ssize_t>(imageBytes.size()))
     return false;

@@ -7,7 +7,7 @@
 #ifndef MOEC_TEST_CODEGEN_KERNELRUNNER_H
 #define MOEC_TEST_CODEGEN_KERNELRUNNER_H
 
-#include "codegen/cpu/KernelCompiler.h"
+#include "codegen/kernel/KernelCompiler.h"
 #include "ir/reference/Interpreter.h"
 #include "runtime/abi/KernelAbi.h"
 #include <random>
@@ -72,6 +72,7 @@ private:
     std::vector<MoeKernelFn> functions;
     std::vector<mlir::RankedTensorType> inputs, outputs;
   };
+  std::unique_ptr<KernelTarget> machine;
   std::unique_ptr<KernelCompiler> kernelCompiler;
   std::vector<Region> regions;
   std::string imageBytes;

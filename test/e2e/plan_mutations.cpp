@@ -97,7 +97,9 @@ Status runProgram(Session &session, const char *name) {
 
 /// Two updates and each of the other programs; all metrics after each, all outputs, all state at the end.
 Expected<std::string> computeBits(PlanFile file, bool poison) {
-  auto session = Session::create(std::move(file), SessionOptions{.poison = poison});
+  SessionOptions options;
+  options.poison = poison;
+  auto session = Session::create(std::move(file), options);
   if (!session) {
     session.error().what = std::string(kRefused) + session.error().what;
     return tl::unexpected(session.error());

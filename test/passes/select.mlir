@@ -1,5 +1,5 @@
-// RUN: moe-opt %s "--select=target=x86-64-v3 threads=3" | FileCheck %s
-// RUN: not moe-opt %s --select=target=z80 2>&1 | FileCheck %s --check-prefix=TARGET
+// RUN: moe-opt %s "--select=target=cpu:x86-64-v3 threads=3" | FileCheck %s
+// RUN: not moe-opt %s --select=target=cpu:z80 2>&1 | FileCheck %s --check-prefix=TARGET
 // RUN: not moe-opt %S/inputs/sort.mlir --select 2>&1 | FileCheck %s --check-prefix=NONE
 // RUN: echo "module {}" | moe-opt --select=threads=2 | FileCheck %s --check-prefix=ALONE
 
@@ -7,7 +7,7 @@
 // TARGET: error: {{.*}}z80
 // NONE: error: {{.*}}moe.sort
 
-// CHECK: module attributes {moe.target = "x86-64-v3", moe.threads = 3 : i64}
+// CHECK: module attributes {moe.target = "cpu:x86-64-v3", moe.threads = 3 : i64}
 // CHECK-LABEL: func.func @f
 func.func @f(%x: tensor<8x16xf32>, %w: tensor<16x16xf32>, %row: tensor<16xf32>) -> tensor<8x16xf32> {
   // A product works on no operand in place.

@@ -6,6 +6,7 @@
 
 #include "tools/moec/CompilerSession.h"
 
+#include "codegen/targets/Targets.h"
 #include "frontend/onnx/Import.h"
 #include "ir/Dialect.h"
 #include "mlir/Dialect/Func/IR/FuncOps.h"
@@ -26,7 +27,7 @@ std::vector<models::Flag> CompileFlags::table() {
       {"--recipe", &recipe, "YAML file: loss, optimizer, schedule, precision, …; default: AdamW on the output `loss`"},
       {"--set", &set, "recipe key, as optimizer.lr=1e-3; wins over the file; may be repeated"},
       {"--bind", &bind, "size of a symbolic dimension, as batch=16 or eval.batch=1; may be repeated"},
-      {"--target", &target, "cpu:native, cpu:x86-64-v3, cpu:x86-64-v4"},
+      {"--target", &target, codegen::knownTargets().str()},
       {"--threads", &threads, "threads per rank; 0: all cores of this machine"},
       {"--ranks", &ranks, "number of ranks"},
       {"--expert-parallel", &expertParallel, "ranks that share out the experts"},
@@ -52,11 +53,8 @@ std::vector<Diagnostic> CompileFlags::check() const {
     planned("--fsdp " + fsdp, "use --fsdp off");
   if (recompute != "none")
     planned("--recompute " + recompute, "use --recompute none");
-  if (target.rfind("cuda:", 0) == 0)
-    planned("--target " + target, "use --target cpu:native");
-  else if (target.rfind("cpu:", 0) != 0)
-    found.push_back(
-        {"--target " + target + " does not exist", "", "", "use cpu:native or cpu:x86-64-v3", ExitCode::Usage});
+  if (std::string reason; !codegen::createTarget(target, 1, reason))
+    found.push_back({"--target " + target + " does not exist", "", reason, "", ExitCode::Usage});
   frontend::ImportOptions unused;
   for (const std::string &binding : bind)
     if (auto status = frontend::addBinding(binding, unused); !status)
@@ -139,7 +137,7 @@ ModuleOp CompilerSession::run(const CompileFlags &flags, ir::Phase last) {
   ir::PipelineOptions pipeline;
   pipeline.compute = frontend::name(parsed->precision.compute);
   pipeline.recompute = flags.recompute;
-  pipeline.target = flags.target.substr(flags.target.find(':') + 1);
+  pipeline.target = flags.target;
   pipeline.threads = flags.threads;
   pipeline.last = last;
   bool written = true;

@@ -1,22 +1,19 @@
-//===- KernelCompiler.h - Fused regions to one shared object ------------------------------------------------------===//
+//===- KernelCompiler.h - Fused regions to one image ------------------------------------------------------===//
 //
 // Part of the moec project, under the Apache License v2.0.
 //
 //===------------------------------------------------------------------------------------------------------------===//
 
-#ifndef MOEC_CODEGEN_CPU_KERNELCOMPILER_H
-#define MOEC_CODEGEN_CPU_KERNELCOMPILER_H
+#ifndef MOEC_CODEGEN_KERNEL_KERNELCOMPILER_H
+#define MOEC_CODEGEN_KERNEL_KERNELCOMPILER_H
 
-#include "codegen/cpu/CpuTarget.h"
-#include "codegen/cpu/FusedPlan.h"
-#include "mlir/IR/OwningOpRef.h"
-#include <memory>
+#include "codegen/kernel/KernelTarget.h"
 
 namespace moe::codegen {
 
 /// One exported function of the image.
 struct KernelInfo {
-  /// `void symbol(const MoeKernelArgs *, int64_t begin, int64_t end)`.
+  /// Its signature is that of the target's device (plan.Kernel).
   std::string symbol;
   std::string emitter;
   /// Of the region (operations, attributes, types; locations, layouts and discardable attributes ignored), the call's
@@ -31,30 +28,23 @@ struct CompileOptions {
   bool keepLlvmIr = false;
 };
 
-/// What a compilation did, for reports and benchmarks.
-struct CompileReport {
-  unsigned regions = 0, fromCache = 0;
-  double emitSeconds = 0, lowerSeconds = 0, optimizeSeconds = 0, codegenSeconds = 0, linkSeconds = 0;
-  std::vector<std::string> llvmIr;
-};
-
 /// Collects regions, then compiles them all at once. Compiled regions are remembered for the life of the process, so
 /// that a second image with the same regions costs only the link.
 class KernelCompiler {
 public:
-  KernelCompiler(mlir::MLIRContext *context, CpuTarget target);
+  /// `target` outlives the compiler.
+  KernelCompiler(mlir::MLIRContext *context, const KernelTarget &target);
   ~KernelCompiler();
 
-  const CpuTarget &getTarget() const;
+  const KernelTarget &getTarget() const;
 
-  /// Adds a region and returns its kernels, one per call of `planFused` with the target's vectorBits. A region that
+  /// Adds a region and returns its kernels, one per call of the plan. A region that
   /// equals an earlier one gets the same kernels. The operation may be erased afterwards.
   mlir::FailureOr<llvm::SmallVector<unsigned, 2>> add(ir::FusedOp op);
   llvm::ArrayRef<KernelInfo> kernels() const;
 
-  /// A position-independent ELF shared object that exports the kernels and needs no other symbols. Fails with a
-  /// diagnostic; empty if there are no kernels.
-  mlir::FailureOr<std::string> compile(const CompileOptions &options = {}, CompileReport *report = nullptr);
+  /// The image that holds all kernels. Fails with a diagnostic; empty if there are no kernels.
+  mlir::FailureOr<KernelImage> compile(const CompileOptions &options = {}, CompileReport *report = nullptr);
 
 private:
   struct State;
@@ -63,4 +53,4 @@ private:
 
 } // namespace moe::codegen
 
-#endif // MOEC_CODEGEN_CPU_KERNELCOMPILER_H
+#endif // MOEC_CODEGEN_KERNEL_KERNELCOMPILER_H

@@ -9,10 +9,10 @@
 //
 //===------------------------------------------------------------------------------------------------------------===//
 
-#ifndef MOEC_CODEGEN_CPU_NODEEMITTER_H
-#define MOEC_CODEGEN_CPU_NODEEMITTER_H
+#ifndef MOEC_CODEGEN_KERNEL_NODEEMITTER_H
+#define MOEC_CODEGEN_KERNEL_NODEEMITTER_H
 
-#include "codegen/cpu/Strategy.h"
+#include "codegen/kernel/Strategy.h"
 #include "mlir/IR/ImplicitLocOpBuilder.h"
 #include "llvm/ADT/DenseMap.h"
 
@@ -21,7 +21,7 @@ namespace moe::codegen {
 /// Where the kernel stands in its loops, and what it has computed on the way there. Copied when entering a loop, so
 /// that values computed inside are forgotten outside.
 struct Scope {
-  /// Current i64 index of each dimension; of the vector dimension that of lane 0. Null where no loop is open.
+  /// Current index (of `indexBits`) of each dimension; of the vector dimension that of lane 0. Null where no loop is open.
   llvm::SmallVector<mlir::Value> dims;
   /// Dimension that the lanes run along; -1: scalar code.
   int vectorDim = -1;
@@ -64,7 +64,9 @@ public:
   mlir::Type memoryType(mlir::Type element) const;
   mlir::VectorType vectorOf(mlir::Type element) const { return mlir::VectorType::get({strategy.lanes}, element); }
   mlir::Value spread(mlir::Value value, const Scope &scope);
+  /// An index.
   mlir::Value constant(int64_t value);
+  mlir::IntegerType indexType() const { return b.getIntegerType(strategy.indexBits); }
   /// A number of register type `type` (scalar or vector).
   mlir::Value number(mlir::Type type, double value);
   /// lanes [0, lanes) as a vector of `type`.
@@ -104,6 +106,8 @@ private:
   /// An index expression along the lanes: a vector of i32 where it fits, else of i64.
   mlir::Value laneIndex(mlir::AffineExpr expr, Scope &scope);
   mlir::Value laneTerm(mlir::AffineExpr expr, mlir::Type type, Scope &scope);
+  /// Alignment of a whole vector of `memory` elements.
+  unsigned alignmentOf(mlir::Type memory) const;
   bool fits32(mlir::AffineExpr expr) const;
   bool varies(mlir::AffineExpr expr, const Scope &scope) const;
   std::optional<int64_t> stride(mlir::AffineExpr expr, const Scope &scope) const;
@@ -119,4 +123,4 @@ void expandMath(mlir::Operation *op);
 
 } // namespace moe::codegen
 
-#endif // MOEC_CODEGEN_CPU_NODEEMITTER_H
+#endif // MOEC_CODEGEN_KERNEL_NODEEMITTER_H

@@ -1,14 +1,14 @@
-//===- Strategy.h - The loop structure of a region on a CPU -----------------------------------------------------===//
+//===- Strategy.h - The loop structure of a region -----------------------------------------------------===//
 //
 // Part of the moec project, under the Apache License v2.0.
 //
 //===------------------------------------------------------------------------------------------------------------===//
 
-#ifndef MOEC_CODEGEN_CPU_STRATEGY_H
-#define MOEC_CODEGEN_CPU_STRATEGY_H
+#ifndef MOEC_CODEGEN_KERNEL_STRATEGY_H
+#define MOEC_CODEGEN_KERNEL_STRATEGY_H
 
 #include "codegen/analysis/KernelGraph.h"
-#include "codegen/cpu/FusedPlan.h"
+#include "codegen/kernel/FusedPlan.h"
 
 namespace moe::codegen {
 
@@ -28,6 +28,12 @@ struct Strategy {
   KernelGraph graph;
   /// Vector lanes of 32 bits.
   unsigned lanes = 1;
+  /// Width of index arithmetic. 32 needs every index, address and size of the region to fit.
+  unsigned indexBits = 64;
+  /// Bytes by which whole vectors in memory are aligned at least (or by their size, if that is less); 1: by an element.
+  unsigned vectorAlignment = 1;
+  /// Whether lanes multiply 32 x 32 bits to 64 one by one, as GPUs do, rather than by pairs in vector registers.
+  bool scalarProducts = false;
   /// Dimensions that make up the unit index, outermost first, and dimensions of the loops inside.
   llvm::SmallVector<unsigned> outer, inner;
   /// Pointwise and SplitRows: length of a chunk of the last inner dimension, a multiple of `lanes`. Columns: columns
@@ -39,6 +45,11 @@ struct Strategy {
   int tileDim = -1;
   int64_t tiles = 1;
   static constexpr int64_t tileLength = 64;
+  /// GPU, Rows and SplitRows: threads that share a row (or a chunk of it): 1, 32 or all of a block.
+  unsigned team = 1;
+  /// GPU, Rows: vectors of a row that each thread of the team keeps in registers from pass to pass; 0: rows are read
+  /// again in each pass.
+  unsigned slots = 0;
   /// Columns: parts that the outermost reduced dimension is cut into, and their length.
   int64_t parts = 1, partLength = 1;
   /// Highest stage of the reductions.
@@ -55,8 +66,6 @@ inline uint64_t partialBytes(int64_t count) {
   return (static_cast<uint64_t>(count) * 8 + 63) / 64 * 64;
 }
 
-mlir::FailureOr<Strategy> chooseStrategy(ir::FusedOp op, unsigned vectorBits);
-
 } // namespace moe::codegen
 
-#endif // MOEC_CODEGEN_CPU_STRATEGY_H
+#endif // MOEC_CODEGEN_KERNEL_STRATEGY_H

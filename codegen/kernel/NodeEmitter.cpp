@@ -4,7 +4,7 @@
 //
 //===------------------------------------------------------------------------------------------------------------===//
 
-#include "codegen/cpu/NodeEmitter.h"
+#include "codegen/kernel/NodeEmitter.h"
 
 #include "mlir/Dialect/Arith/IR/Arith.h"
 #include "mlir/Dialect/LLVMIR/LLVMDialect.h"
@@ -47,7 +47,7 @@ Type NodeEmitter::like(Value value, Type element) const {
 }
 
 Value NodeEmitter::constant(int64_t value) {
-  return arith::ConstantOp::create(b, b.getI64IntegerAttr(value));
+  return arith::ConstantOp::create(b, b.getIntegerAttr(indexType(), value));
 }
 
 Value NodeEmitter::number(Type type, double value) {
@@ -99,7 +99,7 @@ Value NodeEmitter::index(AffineExpr expr, Scope &scope) {
   if (auto dim = dyn_cast<AffineDimExpr>(expr))
     return scope.dims[dim.getPosition()];
   if (auto symbol = dyn_cast<AffineSymbolExpr>(expr))
-    return widen(node(graph.symbolNodes[symbol.getPosition()], scope), b.getI64Type());
+    return widen(node(graph.symbolNodes[symbol.getPosition()], scope), indexType());
   auto binary = cast<AffineBinaryOpExpr>(expr);
   Value lhs = index(binary.getLHS(), scope), rhs = index(binary.getRHS(), scope);
   switch (expr.getKind()) {
@@ -146,7 +146,7 @@ Value NodeEmitter::laneTerm(AffineExpr expr, Type type, Scope &scope) {
 }
 
 Value NodeEmitter::laneIndex(AffineExpr expr, Scope &scope) {
-  return laneTerm(expr, fits32(expr) ? b.getI32Type() : b.getI64Type(), scope);
+  return laneTerm(expr, fits32(expr) ? Type(b.getI32Type()) : Type(indexType()), scope);
 }
 
 //===----------------------------------------------------------------------------------------------------------------===//
@@ -168,19 +168,24 @@ void NodeEmitter::storeRaw(Value value, Value pointer, unsigned alignment) {
   LLVM::StoreOp::create(b, value, pointer, alignment);
 }
 
+unsigned NodeEmitter::alignmentOf(Type memory) const {
+  unsigned bytes = bytesOf(memory);
+  return std::max(bytes, std::min(strategy.vectorAlignment, bytes * strategy.lanes));
+}
+
 Value NodeEmitter::loadLanes(Type memory, Value pointer, const Scope &scope) {
   VectorType type = vectorOf(memory);
   if (!scope.mask)
-    return loadRaw(type, pointer, bytesOf(memory));
+    return loadRaw(type, pointer, alignmentOf(memory));
   return LLVM::MaskedLoadOp::create(b, type, pointer, scope.mask, number(type, 0), bytesOf(memory));
 }
 
 void NodeEmitter::storeLanes(Value vector, Value pointer, const Scope &scope) {
-  unsigned alignment = bytesOf(getElementTypeOrSelf(vector.getType()));
+  Type memory = getElementTypeOrSelf(vector.getType());
   if (scope.mask)
-    LLVM::MaskedStoreOp::create(b, vector, pointer, scope.mask, alignment);
+    LLVM::MaskedStoreOp::create(b, vector, pointer, scope.mask, bytesOf(memory));
   else
-    storeRaw(vector, pointer, alignment);
+    storeRaw(vector, pointer, alignmentOf(memory));
 }
 
 Value NodeEmitter::partialPointer(unsigned reduction, Value position, int64_t count, unsigned bytes) {
@@ -261,7 +266,7 @@ Value NodeEmitter::read(Value base, const Node &node, int64_t elements, Scope &s
   if (stride(node.address, scope) == 1) {
     Value pointer = pointerAt(base, memory, index(node.address, scope));
     if (!mask)
-      return fromMemory(loadRaw(type, pointer, alignment), node.type);
+      return fromMemory(loadRaw(type, pointer, alignmentOf(memory)), node.type);
     return fromMemory(LLVM::MaskedLoadOp::create(b, type, pointer, mask, number(type, 0), alignment), node.type);
   }
   Value positions = widen(laneIndex(node.address, scope), b.getI64Type());
@@ -459,7 +464,7 @@ Value NodeEmitter::table(const Node &n, Scope &scope) {
 
 std::pair<Value, Value> NodeEmitter::multiplyWide(Value word, uint32_t factor) {
   auto vector = dyn_cast<VectorType>(word.getType());
-  if (!vector) {
+  if (!vector || strategy.scalarProducts) {
     auto product = arith::MulUIExtendedOp::create(
         b, word, number(word.getType(), static_cast<double>(static_cast<int32_t>(factor))));
     return {product.getHigh(), product.getLow()};
@@ -508,9 +513,10 @@ Value NodeEmitter::random(const Node &n, Scope &scope) {
 
   Type i64 = b.getI64Type(), i32 = b.getI32Type();
   Value updates = widen(node(n.operands[0], scope), i64), batch = widen(node(n.operands[1], scope), i64);
-  Value base = arith::MulIOp::create(b, batch, constant(typeOf(op.getResult()).getNumElements()));
+  Value elements = arith::ConstantOp::create(b, b.getI64IntegerAttr(typeOf(op.getResult()).getNumElements()));
+  Value base = arith::MulIOp::create(b, batch, elements);
   bool isVector = varies(n.address, scope);
-  Value position = isVector ? widen(laneIndex(n.address, scope), i64) : index(n.address, scope);
+  Value position = widen(isVector ? laneIndex(n.address, scope) : index(n.address, scope), i64);
   if (isVector || isa<VectorType>(base.getType())) {
     base = spread(base, scope);
     position = spread(position, scope);

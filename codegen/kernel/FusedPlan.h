@@ -1,11 +1,11 @@
-//===- FusedPlan.h - How a fused region runs on a CPU, decided without generating code --------------------------===//
+//===- FusedPlan.h - How a fused region runs, decided without generating code --------------------------===//
 //
 // Part of the moec project, under the Apache License v2.0.
 //
 //===------------------------------------------------------------------------------------------------------------===//
 
-#ifndef MOEC_CODEGEN_CPU_FUSEDPLAN_H
-#define MOEC_CODEGEN_CPU_FUSEDPLAN_H
+#ifndef MOEC_CODEGEN_KERNEL_FUSEDPLAN_H
+#define MOEC_CODEGEN_KERNEL_FUSEDPLAN_H
 
 #include "ir/Ops.h"
 
@@ -25,13 +25,16 @@ struct PlannedOperand {
   bool operator==(const PlannedOperand &) const = default;
 };
 
-/// One kernel call. Any cut of [0, extent) into parts, run in any order or at once, writes the same bits.
+/// One kernel call. On a CPU any cut of [0, extent) into parts, run in any order or at once, writes the same bits; on a
+/// GPU any order of the blocks and threads of the launch does.
 struct PlannedCall {
   /// In the order of `MoeKernelArgs.pointers`. Inputs that the call does not read are absent.
   llvm::SmallVector<PlannedOperand> operands;
   int64_t extent = 1;
   /// Least part of the extent worth giving to a thread.
   int64_t grain = 1;
+  /// GPU only: blocks, threads per block (a multiple of 32), bytes of dynamic shared memory per block.
+  unsigned blocks = 0, threads = 0, sharedBytes = 0;
 };
 
 /// Output `output` may lie in the very bytes of input `input`: the input is read at the element that is written, before
@@ -50,11 +53,6 @@ struct FusedPlan {
   ir::Cost cost;
 };
 
-/// Plans `op` for vectors of `vectorBits` (128, 256 or 512; it changes the order of sums, hence bits). Buffers are
-/// row-major and contiguous; booleans take one byte. Fails with a diagnostic at the operation that no emitter supports
-/// (codegen/analysis/FusionRules.h).
-mlir::FailureOr<FusedPlan> planFused(ir::FusedOp op, unsigned vectorBits);
-
 } // namespace moe::codegen
 
-#endif // MOEC_CODEGEN_CPU_FUSEDPLAN_H
+#endif // MOEC_CODEGEN_KERNEL_FUSEDPLAN_H

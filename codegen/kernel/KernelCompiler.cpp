@@ -4,11 +4,9 @@
 //
 //===------------------------------------------------------------------------------------------------------------===//
 
-#include "codegen/cpu/KernelCompiler.h"
+#include "codegen/kernel/KernelCompiler.h"
 
-#include "codegen/cpu/KernelEmitter.h"
-#include "codegen/cpu/ObjectCode.h"
-#include "codegen/cpu/Strategy.h"
+#include "codegen/kernel/Lowering.h"
 #include "mlir/IR/BuiltinOps.h"
 #include "mlir/IR/IRMapping.h"
 #include "llvm/ADT/StringExtras.h"
@@ -98,23 +96,23 @@ struct Region {
 } // namespace
 
 struct KernelCompiler::State {
-  State(MLIRContext *context, CpuTarget cpu) : context(context), target(std::move(cpu)) {}
+  State(MLIRContext *context, const KernelTarget &target) : context(context), target(target) {}
 
   MLIRContext *context;
-  CpuTarget target;
+  const KernelTarget &target;
   std::vector<KernelInfo> kernels;
   std::vector<Region> regions;
   llvm::StringMap<size_t> regionOf;
 };
 
-KernelCompiler::KernelCompiler(MLIRContext *context, CpuTarget target)
-    : state(std::make_unique<State>(context, std::move(target))) {
+KernelCompiler::KernelCompiler(MLIRContext *context, const KernelTarget &target)
+    : state(std::make_unique<State>(context, target)) {
   loadKernelDialects(context);
 }
 
 KernelCompiler::~KernelCompiler() = default;
 
-const CpuTarget &KernelCompiler::getTarget() const {
+const KernelTarget &KernelCompiler::getTarget() const {
   return state->target;
 }
 
@@ -123,9 +121,7 @@ ArrayRef<KernelInfo> KernelCompiler::kernels() const {
 }
 
 FailureOr<SmallVector<unsigned, 2>> KernelCompiler::add(FusedOp op) {
-  const CpuTarget &target = state->target;
-  std::string key = llvm::join(target.features, ",") + ";" + target.tune + ";" + std::to_string(target.vectorBits) +
-                    "\n" + canonicalText(op);
+  std::string key = state->target.codeKey() + "\n" + canonicalText(op);
   if (auto it = state->regionOf.find(key); it != state->regionOf.end())
     return state->regions[it->second].kernels;
 
@@ -138,7 +134,7 @@ FailureOr<SmallVector<unsigned, 2>> KernelCompiler::add(FusedOp op) {
     mapping.map(input,
                 UnrealizedConversionCastOp::create(builder, op.getLoc(), input.getType(), ValueRange{}).getResult(0));
   auto copy = cast<FusedOp>(builder.clone(*op, mapping));
-  FailureOr<Strategy> strategy = chooseStrategy(copy, target.vectorBits);
+  FailureOr<Strategy> strategy = state->target.chooseStrategy(copy);
   if (failed(strategy))
     return failure();
   region.strategy = std::move(*strategy);
@@ -158,10 +154,10 @@ FailureOr<SmallVector<unsigned, 2>> KernelCompiler::add(FusedOp op) {
   return state->regions.back().kernels;
 }
 
-FailureOr<std::string> KernelCompiler::compile(const CompileOptions &options, CompileReport *report) {
+FailureOr<KernelImage> KernelCompiler::compile(const CompileOptions &options, CompileReport *report) {
   if (state->regions.empty())
-    return std::string();
-  ObjectCompiler compiler(state->context, state->target);
+    return KernelImage();
+  std::unique_ptr<ObjectCompiler> compiler = state->target.createObjectCompiler(state->context);
   unsigned threads = state->context->isMultithreadingEnabled() ? std::max(1u, options.threads) : 1;
   std::vector<CompileReport> reports(threads);
   std::atomic<size_t> next = 0;
@@ -178,9 +174,9 @@ FailureOr<std::string> KernelCompiler::compile(const CompileOptions &options, Co
       auto start = std::chrono::steady_clock::now();
       OpBuilder builder(state->context);
       OwningOpRef<ModuleOp> module = ModuleOp::create(builder, region.holder->getLoc());
-      emitKernels(*module, *region.strategy, region.symbols);
+      state->target.emitKernels(*module, *region.strategy, region.symbols);
       mine.emitSeconds += std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
-      FailureOr<std::string> object = compiler.compile(*module, options.keepLlvmIr, mine);
+      FailureOr<std::string> object = compiler->compile(*module, options.keepLlvmIr, mine);
       if (failed(object)) {
         isGood = false;
         return;
@@ -202,7 +198,7 @@ FailureOr<std::string> KernelCompiler::compile(const CompileOptions &options, Co
   SmallVector<const std::string *> objects;
   for (const Region &region : state->regions)
     objects.push_back(region.object.get());
-  FailureOr<std::string> image = linkImage(UnknownLoc::get(state->context), objects);
+  FailureOr<KernelImage> image = state->target.link(UnknownLoc::get(state->context), objects);
   if (report) {
     report->regions = static_cast<unsigned>(state->regions.size());
     report->linkSeconds += std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();

@@ -11,7 +11,7 @@
 //
 //===------------------------------------------------------------------------------------------------------------===//
 
-#include "codegen/cpu/NodeEmitter.h"
+#include "codegen/kernel/NodeEmitter.h"
 
 #include "mlir/Dialect/Arith/IR/Arith.h"
 #include "mlir/Dialect/Math/IR/Math.h"

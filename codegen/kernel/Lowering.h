@@ -1,0 +1,59 @@
+//===- Lowering.h - From a module of kernels to LLVM IR -----------------------------------------------------------===//
+//
+// Part of the moec project, under the Apache License v2.0.
+//
+//===--------------------------------------------------------------------------------------------------------------===//
+
+#ifndef MOEC_CODEGEN_KERNEL_LOWERING_H
+#define MOEC_CODEGEN_KERNEL_LOWERING_H
+
+#include "mlir/IR/BuiltinOps.h"
+
+#include <chrono>
+#include <memory>
+
+namespace llvm {
+class LLVMContext;
+class Module;
+class TargetMachine;
+} // namespace llvm
+
+namespace moe::codegen {
+
+/// Loads what kernels are written in (arith, cf, gpu, LLVM, math, NVVM, scf, vector) and its translation to LLVM IR
+/// into `context`. Call once before compiling, not from several threads.
+void loadKernelDialects(mlir::MLIRContext *context);
+
+/// Lowers modules of kernels. One per compilation; usable from several threads.
+class KernelLowering {
+public:
+  explicit KernelLowering(mlir::MLIRContext *context);
+  ~KernelLowering();
+
+  /// LLVM IR of `module`, which is consumed. Null, with a diagnostic, on failure.
+  std::unique_ptr<llvm::Module> lower(mlir::ModuleOp module, llvm::LLVMContext &context) const;
+
+private:
+  struct State;
+  std::unique_ptr<State> state;
+};
+
+/// Kernels arrive as explicit vectors in simple loops; what is left is to move invariants and clean up.
+void optimizeKernels(llvm::Module &module, llvm::TargetMachine &machine);
+
+/// Adds the time since its creation (or the last call) to a sum.
+class Stopwatch {
+public:
+  void addTo(double &seconds) {
+    auto now = std::chrono::steady_clock::now();
+    seconds += std::chrono::duration<double>(now - start).count();
+    start = now;
+  }
+
+private:
+  std::chrono::steady_clock::time_point start = std::chrono::steady_clock::now();
+};
+
+} // namespace moe::codegen
+
+#endif // MOEC_CODEGEN_KERNEL_LOWERING_H
