@@ -89,7 +89,7 @@ Program::Program(ImportSession &session, Mode mode, const Bindings &bindings)
   }
 }
 
-Type Program::elementType(int32_t dataType) {
+Type elementType(int32_t dataType, Builder &builder) {
   switch (dataType) {
   case onnx::TensorProto::FLOAT:
     return builder.getF32Type();

@@ -22,6 +22,9 @@ namespace moe::frontend {
 
 class NodeContext;
 
+/// Element type of the dialect for an ONNX one; null if there is none.
+mlir::Type elementType(int32_t dataType, mlir::Builder &builder);
+
 enum class Mode { Training, Evaluation };
 
 /// A node that could not be translated.
@@ -63,8 +66,8 @@ public:
   const Mode mode;
   mlir::OpBuilder builder;
 
-  /// Element type of the dialect; null if there is none.
-  mlir::Type elementType(int32_t dataType);
+  /// As the function of that name.
+  mlir::Type elementType(int32_t dataType) { return frontend::elementType(dataType, builder); }
   mlir::Location location(const Scope &scope, llvm::StringRef name);
   /// The value of that name, read from its state if it is an initializer; null if its computation failed.
   mlir::Value lookup(Scope &scope, llvm::StringRef name);

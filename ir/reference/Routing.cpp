@@ -314,33 +314,35 @@ LogicalResult DispatchOp::interpret(InterpreterContext &, Operands operands, Res
   return success();
 }
 
+/// Calls `visit(choice, token, row)` for the choices [G,S,K] that have a slot, in order: the number of the choice, that
+/// of its token in [G,S], and the place of its first element in `rows` [E,G,C,M].
+template <typename Visit>
+static LogicalResult forEachKept(Operation *op, const HostTensor &rows, const HostTensor &expert,
+                                 const HostTensor &slot, Visit visit) {
+  int64_t tokens = expert.shape[1], choices = expert.shape[2];
+  if (failed(checkChoices(op, expert, slot, rows.shape[0], rows.shape[2])))
+    return failure();
+  for (int64_t i = 0; i < expert.size(); ++i)
+    if (slot.ints[i] >= 0)
+      visit(i, i / choices, rowAt(rows, expert.ints[i], i / (tokens * choices), slot.ints[i]));
+  return success();
+}
+
 LogicalResult CombineOp::interpret(InterpreterContext &, Operands operands, Results results) {
   const HostTensor &rows = *operands[0], &expert = *operands[1], &slot = *operands[2];
   const HostTensor *weight = getWeight() ? operands[4] : nullptr;
-  int64_t tokens = expert.shape[1], choices = expert.shape[2], width = rows.shape[3];
-  if (failed(checkChoices(*this, expert, slot, rows.shape[0], rows.shape[2])))
-    return failure();
-  for (int64_t i = 0; i < expert.size(); ++i) {
-    if (slot.ints[i] < 0)
-      continue;
-    int64_t row = rowAt(rows, expert.ints[i], i / (tokens * choices), slot.ints[i]);
+  int64_t width = rows.shape[3];
+  return forEachKept(*this, rows, expert, slot, [&](int64_t choice, int64_t token, int64_t row) {
     for (int64_t m = 0; m < width; ++m)
-      results[0].floats[i / choices * width + m] += (weight ? weight->floats[i] : 1) * rows.floats[row + m];
-  }
-  return success();
+      results[0].floats[token * width + m] += (weight ? weight->floats[choice] : 1) * rows.floats[row + m];
+  });
 }
 
 LogicalResult RoutedDotOp::interpret(InterpreterContext &, Operands operands, Results results) {
   const HostTensor &input = *operands[0], &rows = *operands[1], &expert = *operands[2], &slot = *operands[3];
-  int64_t tokens = expert.shape[1], choices = expert.shape[2], width = rows.shape[3];
-  if (failed(checkChoices(*this, expert, slot, rows.shape[0], rows.shape[2])))
-    return failure();
-  for (int64_t i = 0; i < expert.size(); ++i) {
-    if (slot.ints[i] < 0)
-      continue;
-    int64_t row = rowAt(rows, expert.ints[i], i / (tokens * choices), slot.ints[i]);
+  int64_t width = rows.shape[3];
+  return forEachKept(*this, rows, expert, slot, [&](int64_t choice, int64_t token, int64_t row) {
     for (int64_t m = 0; m < width; ++m)
-      results[0].floats[i] += input.floats[i / choices * width + m] * rows.floats[row + m];
-  }
-  return success();
+      results[0].floats[choice] += input.floats[token * width + m] * rows.floats[row + m];
+  });
 }

@@ -74,7 +74,7 @@ Expected<std::unique_ptr<Device>> createDevice(std::string_view name, int thread
   }
   auto *create = reinterpret_cast<CreateDeviceFn *>(::dlsym(library, kCreateDeviceSymbol));
   if (!create)
-    return error("the backend belongs to another release", path.string(),
+    return error("the backend belongs to another build", path.string(),
                  std::string("it does not define ") + kCreateDeviceSymbol, "install program and backend together");
   return std::unique_ptr<Device>(create());
 }

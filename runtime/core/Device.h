@@ -4,15 +4,16 @@
 //
 //===--------------------------------------------------------------------------------------------------------------===//
 //
-// A backend is a library `libmoerun-<device>.so` that defines `moerunCreateDevice2`. It is loaded by name, so that a
-// machine needs only the libraries of its own kind. Program and backend belong to one release and share these C++
-// types; the number in the symbol's name changes with them.
+// A backend is a library `libmoerun-<device>.so` that defines `MOERUN_CREATE_DEVICE`. It is loaded by name, so that a
+// machine needs only the libraries of its own kind. Program and backend belong to one build and share these C++ types;
+// the build makes the symbol's name from them.
 //
 //===--------------------------------------------------------------------------------------------------------------===//
 
 #ifndef MOEC_RUNTIME_CORE_DEVICE_H
 #define MOEC_RUNTIME_CORE_DEVICE_H
 
+#include "runtime/core/DeviceAbi.h"
 #include "runtime/core/Diagnostic.h"
 #include "runtime/plan/PlanFile.h"
 
@@ -91,7 +92,7 @@ public:
 
 /// Type and name of the one function that a backend exports. The caller owns the device.
 using CreateDeviceFn = Device *();
-inline constexpr char kCreateDeviceSymbol[] = "moerunCreateDevice2";
+inline constexpr char kCreateDeviceSymbol[] = MOERUN_CREATE_DEVICE_NAME;
 
 } // namespace moe
 

@@ -235,6 +235,6 @@ Status CpuDevice::run(int index) {
 } // namespace
 } // namespace moe::cpu
 
-extern "C" __attribute__((visibility("default"))) moe::Device *moerunCreateDevice2() {
+extern "C" __attribute__((visibility("default"))) moe::Device *MOERUN_CREATE_DEVICE() {
   return new moe::cpu::CpuDevice;
 }

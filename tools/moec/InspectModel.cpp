@@ -7,6 +7,7 @@
 #include "tools/moec/InspectModel.h"
 
 #include "frontend/onnx/Import.h"
+#include "frontend/onnx/Program.h"
 #include "frontend/onnx/States.h"
 #include "mlir/Dialect/Func/IR/FuncOps.h"
 #include "mlir/IR/Diagnostics.h"
@@ -37,25 +38,6 @@ std::string dtypeName(int32_t type) {
     return "float64";
   default:
     return llvm::StringRef(onnx::TensorProto::DataType_Name(type)).lower();
-  }
-}
-
-Type elementType(int32_t type, Builder &builder) {
-  switch (type) {
-  case onnx::TensorProto::FLOAT:
-    return builder.getF32Type();
-  case onnx::TensorProto::DOUBLE:
-    return builder.getF64Type();
-  case onnx::TensorProto::FLOAT16:
-    return builder.getF16Type();
-  case onnx::TensorProto::BFLOAT16:
-    return builder.getBF16Type();
-  case onnx::TensorProto::INT64:
-    return builder.getI64Type();
-  case onnx::TensorProto::INT32:
-    return builder.getI32Type();
-  default:
-    return builder.getI1Type();
   }
 }
 
@@ -143,7 +125,8 @@ void describeParameters(const frontend::Model &model, frontend::StateTable &stat
       json["parameters"].push_back(std::move(entry));
       continue;
     }
-    ir::StateOp state = states.get(tensor, RankedTensorType::get(shape, elementType(tensor.data_type(), builder)));
+    ir::StateOp state =
+        states.get(tensor, RankedTensorType::get(shape, frontend::elementType(tensor.data_type(), builder)));
     const bool isTrained = state.getKind() == ir::StateKind::Parameter;
     entry["kind"] = isTrained ? "trained" : states.isAmbiguous(tensor) ? "unknown" : "frozen";
     entry["initial"] = describeInitial(state.getInitialAttr());

@@ -6,6 +6,7 @@
 
 #include "tools/moec/InspectPlan.h"
 
+#include "runtime/plan/StepKind.h"
 #include "runtime/plan/Structure.h"
 #include "tools/moec/InspectText.h"
 #include "tools/moec/Report.h"

@@ -5,6 +5,7 @@
 //===----------------------------------------------------------------------------------------------------------------===//
 
 #include "tools/moec/PlanGraph.h"
+#include "runtime/plan/StepKind.h"
 
 #include "tools/moec/Report.h"
 

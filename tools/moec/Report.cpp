@@ -5,6 +5,7 @@
 //===----------------------------------------------------------------------------------------------------------------===//
 
 #include "tools/moec/Report.h"
+#include "runtime/plan/StepKind.h"
 
 #include <cstdio>
 #include <map>
@@ -58,28 +59,6 @@ std::map<std::string, int> stepKinds(const plan::Program &program) {
 }
 
 } // namespace
-
-const char *stepKind(const plan::Step &step) {
-  switch (step.work_case()) {
-  case plan::Step::kKernel:
-    return "kernel";
-  case plan::Step::kGemm:
-    return "gemm";
-  case plan::Step::kAttention:
-    return "attention";
-  case plan::Step::kRoute:
-    return "route";
-  case plan::Step::kScatterAdd:
-    return "scatter_add";
-  case plan::Step::kFill:
-    return "fill";
-  case plan::Step::kCopy:
-    return "copy";
-  case plan::Step::WORK_NOT_SET:
-    break;
-  }
-  return "none";
-}
 
 std::string bytesText(double bytes) {
   const char *units[] = {"B", "KiB", "MiB", "GiB", "TiB"};

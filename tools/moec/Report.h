@@ -16,9 +16,6 @@ namespace moe::tools {
 /// "1.25 GiB"
 std::string bytesText(double bytes);
 
-/// What a step does: "kernel", "gemm", "attention", "route", "scatter_add", "fill", "copy"; "none" for an empty record.
-const char *stepKind(const plan::Step &step);
-
 /// Certificate, largest buffers at the peak, steps and kernels per program. `path` names the plan.
 std::string planReport(const plan::Plan &plan, const std::string &path);
 /// The same as one JSON object on one line.

@@ -5,6 +5,7 @@
 //===----------------------------------------------------------------------------------------------------------------===//
 
 #include "tools/moerun/Profile.h"
+#include "runtime/plan/StepKind.h"
 
 #include <algorithm>
 #include <cstring>
@@ -12,26 +13,10 @@
 
 namespace moe {
 
-std::string stepKind(const plan::Plan &plan, const plan::Step &step) {
-  switch (step.work_case()) {
-  case plan::Step::kKernel:
+std::string profileKind(const plan::Plan &plan, const plan::Step &step) {
+  if (step.has_kernel())
     return plan.kernels(static_cast<int>(step.kernel().kernel())).emitter();
-  case plan::Step::kGemm:
-    return "gemm";
-  case plan::Step::kAttention:
-    return step.attention().backward() ? "attention_backward" : "attention";
-  case plan::Step::kRoute:
-    return step.route().backward() ? "route_backward" : "route";
-  case plan::Step::kScatterAdd:
-    return "scatter_add";
-  case plan::Step::kFill:
-    return "fill";
-  case plan::Step::kCopy:
-    return "copy";
-  case plan::Step::WORK_NOT_SET:
-    break;
-  }
-  return "none";
+  return stepKind(step);
 }
 
 double stepBytes(const plan::Step &step) {
@@ -52,7 +37,7 @@ Profile::Profile(const Session &session, int microStep, int update) : session(se
     const plan::Program &program = plan.programs(index);
     for (int s = 0; s < program.steps_size(); ++s) {
       const plan::Step &step = program.steps(s);
-      list.push_back({program.name(), s, step.name(), stepKind(plan, step), std::numeric_limits<double>::infinity(),
+      list.push_back({program.name(), s, step.name(), profileKind(plan, step), std::numeric_limits<double>::infinity(),
                       step.flops(), stepBytes(step), runs});
     }
   };

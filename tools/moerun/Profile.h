@@ -21,7 +21,7 @@ struct StepProfile {
   std::string program;
   int index = 0; ///< in the program
   std::string name;
-  std::string kind;   ///< as `stepKind`
+  std::string kind;   ///< as `profileKind`
   double seconds = 0; ///< the least of all runs: other work on the machine only ever adds
   double flops = 0;   ///< of one run
   double bytes = 0;   ///< read and written by one run, scratch not counted
@@ -58,9 +58,8 @@ private:
   std::vector<StepProfile> list;
 };
 
-/// "gemm", "attention", "attention_backward", "route", "route_backward", "scatter_add", "fill", "copy", or the emitter
-/// of a compiled kernel.
-std::string stepKind(const plan::Plan &plan, const plan::Step &step);
+/// As `stepKind`, but the emitter of a compiled kernel.
+std::string profileKind(const plan::Plan &plan, const plan::Step &step);
 
 /// Bytes that a step reads and writes; an operand changed in place counts twice, scratch does not.
 double stepBytes(const plan::Step &step);

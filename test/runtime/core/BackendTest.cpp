@@ -44,6 +44,15 @@ TEST(Backend, AMissingOneIsNamed) {
   EXPECT_NE(device.error().str().find("libmoerun-abacus.so"), std::string::npos);
 }
 
+// The backend of another build would be called with objects that it takes for something else.
+TEST(Backend, OneOfAnotherBuildIsRefusedUncalled) {
+  auto device = createDevice("stale", 1);
+  ASSERT_FALSE(device);
+  EXPECT_NE(device.error().str().find("belongs to another build"), std::string::npos) << device.error().str();
+  EXPECT_NE(device.error().str().find("libmoerun-stale.so"), std::string::npos);
+  EXPECT_NE(device.error().str().find("install program and backend together"), std::string::npos);
+}
+
 TEST(Backend, NamesAreNoPaths) {
   for (const char *name : {"", "../cpu", "cpu/../cpu", "c pu"}) {
     auto device = createDevice(name, 1);

@@ -88,7 +88,8 @@ TEST_F(PlanOnDisk, JsonSaysWhatIsInIt) {
   EXPECT_EQ(json["kernels"][0]["emitter"], "row_reduce");
   EXPECT_EQ(json["kernels"][0]["steps"], 1);
   EXPECT_EQ(json["report"]["programs"]["micro_step"]["steps"], 9);
-  EXPECT_EQ(json["report"]["programs"]["micro_step"]["kinds"]["attention"], 2);
+  EXPECT_EQ(json["report"]["programs"]["micro_step"]["kinds"]["attention"], 1);
+  EXPECT_EQ(json["report"]["programs"]["micro_step"]["kinds"]["attention_backward"], 1);
 }
 
 // Catches: a part of the report that text leaves out.
@@ -125,8 +126,8 @@ TEST_F(PlanOnDisk, StepsListEveryStepWithItsOperands) {
       EXPECT_EQ(operand["shape"].size(), static_cast<size_t>(step.operands(k).shape_size()));
     }
   }
-  EXPECT_EQ(kinds, (std::vector<std::string>{"kernel", "gemm", "attention", "attention", "route", "route",
-                                             "scatter_add", "fill", "copy"}));
+  EXPECT_EQ(kinds, (std::vector<std::string>{"kernel", "gemm", "attention", "attention_backward", "route",
+                                             "route_backward", "scatter_add", "fill", "copy"}));
   EXPECT_EQ(steps[0]["kernel"], "kernel0");
   EXPECT_EQ(steps[0]["signal"], 1);
   EXPECT_EQ(steps[0]["waits"], Json::array());
