@@ -19,8 +19,12 @@ namespace moe::codegen::cuda {
 
 namespace {
 
-/// Rows whose loads are in flight at a time.
-constexpr int64_t rowsAtOnce = 4;
+/// Rows whose loads are in flight at a time: as many as registers allow, at most four.
+int64_t rowsAtOnce(const Strategy &s) {
+  constexpr int64_t mostRows = 4, mostValues = 128;
+  auto values = static_cast<int64_t>(s.graph.nodes.size() * s.lanes);
+  return std::clamp<int64_t>(mostValues / values, 1, mostRows);
+}
 
 class ColumnLoops {
 public:
@@ -72,10 +76,10 @@ Values ColumnLoops::addRows(ArrayRef<unsigned> dims, Value low, Value high, Valu
       for (auto [id, value, term] : llvm::zip(graph.reductions, values, mine))
         value = e.combine(graph.nodes[id], value, term);
   };
+  int64_t rows = rowsAtOnce(s);
   Value length = arith::SubIOp::create(e.b, high, low);
-  Value even = arith::AddIOp::create(e.b, low, arith::SubIOp::create(e.b, length, remainder(e, length, rowsAtOnce)));
-  sums = forLoop(e, low, even, rowsAtOnce, std::move(sums),
-                 [&](Value row, Values &values) { add(row, rowsAtOnce, values); });
+  Value even = arith::AddIOp::create(e.b, low, arith::SubIOp::create(e.b, length, remainder(e, length, rows)));
+  sums = forLoop(e, low, even, rows, std::move(sums), [&](Value row, Values &values) { add(row, rows, values); });
   return forLoop(e, even, high, 1, std::move(sums), [&](Value row, Values &values) { add(row, 1, values); });
 }
 

@@ -115,7 +115,13 @@ static void emitKernel(ModuleOp module, const Strategy &strategy, unsigned numbe
   kernel->setAttr(NVVM::NVVMDialect::getKernelFuncAttrName(), b.getUnitAttr());
   kernel->setAttr(NVVM::NVVMDialect::getMaxntidAttrName(),
                   b.getDenseI32ArrayAttr({static_cast<int32_t>(call.threads)}));
+  // Without this the assembler spills a register or two where that makes room for one more block.
+  kernel->setAttr(NVVM::NVVMDialect::getMinctasmAttrName(), b.getI32IntegerAttr(1));
   markPointers(kernel, strategy, call);
+  // What nobody writes while the kernel runs may go through the read-only cache.
+  for (auto [position, operand] : llvm::enumerate(call.operands))
+    if (operand.kind == PlannedOperand::Kind::Input && kernel.getArgAttr(position, "llvm.noalias"))
+      kernel.setArgAttr(position, "llvm.readonly", b.getUnitAttr());
   b.setInsertionPointToStart(kernel.addEntryBlock(b));
   NodeEmitter e(b, strategy);
   bindPointers(e, kernel, call);

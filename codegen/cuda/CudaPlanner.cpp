@@ -23,8 +23,8 @@ constexpr unsigned plainThreads = 256;
 constexpr unsigned accessBytes = 16;
 /// Largest team: a block that reduces one row.
 constexpr int64_t maxTeam = 512;
-/// Vectors of a row that a thread may hold from pass to pass, in elements of float32 registers.
-constexpr int64_t maxHeldElements = 16;
+/// Elements of a row that a thread may hold from pass to pass, and registers that it may take for all that it holds.
+constexpr int64_t maxHeldElements = 16, maxHeldRegisters = 64;
 /// Rows so short that a thread walks a whole one.
 constexpr int64_t shortRow = 16;
 /// A row is split among blocks when there are fewer rows than this and each has at least so many elements.
@@ -160,11 +160,17 @@ void CudaPlanner::chooseTeam(int64_t elements) {
     s.slots = static_cast<unsigned>(elements / s.lanes);
     return;
   }
+  // What is read or drawn for each element, and a result of it.
+  int64_t heldNodes =
+      1 + llvm::count_if(graph.nodes, [&](const Node &node) {
+        return (node.kind == Node::Kind::Load || node.kind == Node::Kind::Random) && (node.dims & graph.reductionDims);
+      });
+  int64_t mostHeld = std::min(maxHeldElements, maxHeldRegisters / heldNodes);
   unsigned widest = s.lanes;
   for (unsigned lanes = widest; lanes >= 1; lanes /= 2)
     for (int64_t team = warp; team <= maxTeam; team *= 2) {
       int64_t share = elements / lanes / team;
-      if (elements % (lanes * team) != 0 || share * lanes > maxHeldElements || share == 0)
+      if (elements % (lanes * team) != 0 || share * lanes > mostHeld || share == 0)
         continue;
       setLanes(lanes);
       s.team = static_cast<unsigned>(team);

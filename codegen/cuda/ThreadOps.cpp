@@ -123,6 +123,7 @@ void wrapKernel(ModuleOp module, LLVM::LLVMFuncOp kernel) {
   kernel.setLinkage(LLVM::Linkage::Internal);
   kernel->removeAttr(NVVM::NVVMDialect::getKernelFuncAttrName());
   kernel->removeAttr(NVVM::NVVMDialect::getMaxntidAttrName());
+  kernel->removeAttr(NVVM::NVVMDialect::getMinctasmAttrName());
   ImplicitLocOpBuilder b(kernel.getLoc(), module.getContext());
   b.setInsertionPointToEnd(module.getBody());
   Type pointer = LLVM::LLVMPointerType::get(b.getContext()), nothing = LLVM::LLVMVoidType::get(b.getContext());

@@ -142,7 +142,7 @@ TEST_F(Emitter, DeduplicatesByStructure) {
                             type + ") -> " + type + " moe.yield %r : " + type));
   };
   Case a = scaled("2.0", "8"), same = scaled("2.0", "8"), other = scaled("3.0", "8"), longer = scaled("2.0", "9");
-  KernelRunner runner(*context, "x86-64-v3");
+  KernelRunner runner(*context, "cpu:x86-64-v3");
   KernelCompiler &compiler = runner.compiler();
   auto kernels = compiler.add(a.op);
   ASSERT_TRUE(succeeded(kernels));
@@ -154,7 +154,7 @@ TEST_F(Emitter, DeduplicatesByStructure) {
 
 // The runtime loads an image without libraries: it exports its kernels and imports nothing.
 TEST_F(Emitter, ImageNeedsNothing) {
-  KernelRunner runner(*context, "native");
+  KernelRunner runner(*context, "cpu:native");
   std::string type = "tensor<1031xf32>", body, last = "%a0";
   for (StringRef op : {"exp", "log", "tanh", "erf", "sin", "cos", "sigmoid", "gelu", "sqrt", "rsqrt"}) {
     body += "%" + op.str() + " = moe." + op.str() + " " + last + " : (" + type + ") -> " + type + " ";
@@ -190,7 +190,7 @@ TEST_F(Emitter, ContiguousAccessesUseNoGathers) {
     %b = moe.broadcast %a1 {dims = array<i64: 1>} : (tensor<512xf32>) -> tensor<64x512xf32>
     %s = moe.add %v, %b : (tensor<64x512xf32>, tensor<64x512xf32>) -> tensor<64x512xf32>
     moe.yield %s : tensor<64x512xf32>)"));
-  KernelRunner runner(*context, "x86-64-v4");
+  KernelRunner runner(*context, "cpu:x86-64-v4");
   ASSERT_TRUE(succeeded(runner.compiler().add(c.op)));
   CompileOptions options;
   options.keepLlvmIr = true;
@@ -225,7 +225,7 @@ TEST_F(Emitter, LaterPassesSeeTheSameRandomNumbers) {
                             spread("w", "v") + binary("f", "add", "w", "r", full) + " moe.yield %f, %r : " + full +
                             ", " + full));
   c.inputs[1].ints = {3, 1};
-  for (const char *target : {"native", "x86-64-v3"}) {
+  for (const char *target : {"cpu:native", "cpu:x86-64-v3"}) {
     KernelRunner runner(*context, target);
     ASSERT_GE(runner.add(c.op), 0);
     ASSERT_TRUE(runner.load());
@@ -238,7 +238,7 @@ TEST_F(Emitter, LaterPassesSeeTheSameRandomNumbers) {
 
 // Ties, subnormals, overflow and NaN of the integer code that rounds to bfloat16, and of half precision.
 TEST_F(Emitter, RoundsNarrowFloats) {
-  KernelRunner runner(*context, "native");
+  KernelRunner runner(*context, "cpu:native");
   std::string type = "tensor<4099xf32>", half = "tensor<4099xf16>", brain = "tensor<4099xbf16>";
   Case c =
       parse(region("loop", {type}, {brain, half, type},

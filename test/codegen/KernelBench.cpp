@@ -150,7 +150,7 @@ std::vector<Bench> benches(MLIRContext &context) {
 int main(int argc, char **argv) {
   double budget = argc > 2 ? std::atof(argv[2]) : 0.3;
   std::unique_ptr<MLIRContext> context = makeContext();
-  KernelRunner runner(*context, argc > 1 ? argv[1] : "native");
+  KernelRunner runner(*context, argc > 1 ? argv[1] : "cpu:native");
   OpBuilder outer(context.get());
   OwningOpRef<ModuleOp> module = ModuleOp::create(outer, UnknownLoc::get(context.get()));
   outer.setInsertionPointToStart(module->getBody());

@@ -6,7 +6,7 @@
 
 #include "KernelRunner.h"
 
-#include "codegen/cpu/CpuTarget.h"
+#include "codegen/targets/Targets.h"
 #include "mlir/Dialect/Func/IR/FuncOps.h"
 #include "mlir/IR/Verifier.h"
 #include "mlir/Parser/Parser.h"
@@ -119,7 +119,7 @@ double relativeError(const HostTensor &a, const HostTensor &b) {
 
 KernelRunner::KernelRunner(MLIRContext &context, StringRef target) {
   std::string error;
-  machine = createCpuTarget(target, 1, error);
+  machine = createTarget(target, 1, error);
   EXPECT_TRUE(machine) << error;
   kernelCompiler = std::make_unique<KernelCompiler>(&context, *machine);
 }
@@ -164,7 +164,7 @@ bool KernelRunner::load(CompileReport *report) {
     for (unsigned kernel : region.kernels) {
       void *address = dlsym(handle, kernelCompiler->kernels()[kernel].symbol.c_str());
       EXPECT_NE(address, nullptr);
-      region.functions.push_back(reinterpret_cast<MoeKernelFn>(address));
+      region.functions.push_back(address);
     }
   return true;
 }
@@ -218,6 +218,21 @@ std::vector<std::pair<int64_t, int64_t>> pieces(int64_t extent, std::mt19937_64 
 
 } // namespace
 
+void KernelRunner::launch(const PlannedCall &call, void *function, std::vector<void *> &pointers, const Run &options) {
+  if (machine->device() == "cuda") {
+    std::vector<void *> arguments;
+    for (void *&pointer : pointers)
+      arguments.push_back(&pointer);
+    EXPECT_EQ(sim::runGrid(reinterpret_cast<sim::Kernel>(function), arguments.data(), call.blocks, call.threads,
+                           call.sharedBytes, options.order, options.sharedGarbage),
+              "");
+    return;
+  }
+  MoeKernelArgs arguments{pointers.data(), nullptr, nullptr};
+  for (auto [begin, end] : pieces(call.extent, options.cuts))
+    reinterpret_cast<MoeKernelFn>(function)(&arguments, begin, end);
+}
+
 std::vector<std::vector<uint8_t>> KernelRunner::run(int number, const std::vector<HostTensor> &inputs,
                                                     const Run &options) {
   const Region &region = regions[number];
@@ -251,9 +266,7 @@ std::vector<std::vector<uint8_t>> KernelRunner::run(int number, const std::vecto
       pointers.push_back(operand.kind == PlannedOperand::Kind::Input    ? in[operand.index]
                          : operand.kind == PlannedOperand::Kind::Output ? out[operand.index]
                                                                         : scratch);
-    MoeKernelArgs arguments{pointers.data(), nullptr, nullptr};
-    for (auto [begin, end] : pieces(region.plan.calls[call].extent, options.cuts))
-      region.functions[call](&arguments, begin, end);
+    launch(region.plan.calls[call], region.functions[call], pointers, options);
   }
   for (auto &buffer : owned)
     buffer->check();

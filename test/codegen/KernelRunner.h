@@ -10,6 +10,7 @@
 #include "codegen/kernel/KernelCompiler.h"
 #include "ir/reference/Interpreter.h"
 #include "runtime/abi/KernelAbi.h"
+#include "test/gpu/sim/Fibers.h"
 #include <random>
 
 namespace moe::codegen::test {
@@ -42,6 +43,8 @@ double relativeError(const ir::HostTensor &a, const ir::HostTensor &b);
 /// Compiled regions of one target in one image.
 class KernelRunner {
 public:
+  /// `target` as for `moec compile`: "cpu:native", or "cuda:simulated", whose kernels run on the fibers of
+  /// test/gpu/sim.
   KernelRunner(mlir::MLIRContext &context, llvm::StringRef target);
   ~KernelRunner();
 
@@ -55,21 +58,29 @@ public:
     std::mt19937_64 *cuts = nullptr;
     /// Put outputs into the bytes of inputs where the plan allows it.
     bool inPlace = false;
+    /// CUDA: which blocks and threads come first, and what shared memory holds before the kernel writes it.
+    sim::Order order = sim::Order::Ascending;
+    uint8_t sharedGarbage = 0;
   };
   /// Runs region `number`; returns the bytes of each output. Checks that nothing is written past the end of a buffer.
   std::vector<std::vector<uint8_t>> run(int number, const std::vector<ir::HostTensor> &inputs, const Run &options);
 
   const FusedPlan &plan(int number) const { return regions[number].plan; }
-  MoeKernelFn function(int number, unsigned call) const { return regions[number].functions[call]; }
+  /// Of a CPU target.
+  MoeKernelFn function(int number, unsigned call) const {
+    return reinterpret_cast<MoeKernelFn>(regions[number].functions[call]);
+  }
   /// The loaded image.
   const std::string &image() const { return imageBytes; }
   KernelCompiler &compiler() { return *kernelCompiler; }
 
 private:
+  void launch(const PlannedCall &call, void *function, std::vector<void *> &pointers, const Run &options);
+
   struct Region {
     FusedPlan plan;
     llvm::SmallVector<unsigned, 2> kernels;
-    std::vector<MoeKernelFn> functions;
+    std::vector<void *> functions;
     std::vector<mlir::RankedTensorType> inputs, outputs;
   };
   std::unique_ptr<KernelTarget> machine;

@@ -60,7 +60,7 @@ TEST(MathFunctions, AreAccurate) {
   constexpr int64_t count = 100003;
   std::unique_ptr<MLIRContext> context = makeContext();
   std::mt19937_64 random;
-  for (const char *target : {"native", "x86-64-v3"}) {
+  for (const char *target : {"cpu:native", "cpu:x86-64-v3"}) {
     KernelRunner runner(*context, target);
     std::vector<Case> cases;
     for (const Function &f : functions) {
@@ -107,7 +107,7 @@ TEST(MathFunctions, Pow) {
   constexpr int64_t count = 60000;
   std::unique_ptr<MLIRContext> context = makeContext();
   std::mt19937_64 random(3);
-  KernelRunner runner(*context, "native");
+  KernelRunner runner(*context, "cpu:native");
   Case c = parseCase(*context, R"(
     func.func @f(%x: tensor<60000xf32>, %y: tensor<60000xf32>) -> tensor<60000xf32> {
       %r = moe.fused "loop"(%x, %y) : (tensor<60000xf32>, tensor<60000xf32>) -> tensor<60000xf32> {

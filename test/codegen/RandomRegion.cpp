@@ -96,9 +96,9 @@ Value Generator::leaf(const Shape &shape) {
     return b.splat(type(shape, f32()), static_cast<double>(draw(-8, 8)) / 4);
   case 1:
     if (!shape.empty()) {
-      // Large indices would swamp everything else.
+      // Large indices would swamp everything else, and make sin and cos worth as little as the last bit of a sum.
       Value index = b.iota(type(shape, i32()), draw(0, shape.size() - 1));
-      return b.mul(b.cast(index, f32()), 0x1p-8);
+      return b.mul(b.cast(index, f32()), 0x1p-12);
     }
     break;
   case 2:

@@ -64,25 +64,25 @@ void check(StringRef target, StringRef emitter, int count, uint64_t seed) {
 }
 
 TEST(RandomRegion, Loop) {
-  check("native", "loop", 220, 1);
+  check("cpu:native", "loop", 220, 1);
 }
 TEST(RandomRegion, RowReduce) {
-  check("native", "row_reduce", 160, 2);
+  check("cpu:native", "row_reduce", 160, 2);
 }
 TEST(RandomRegion, ColumnReduce) {
-  check("native", "column_reduce", 100, 3);
+  check("cpu:native", "column_reduce", 100, 3);
 }
 TEST(RandomRegion, GatherScatter) {
-  check("native", "gather_scatter", 60, 4);
+  check("cpu:native", "gather_scatter", 60, 4);
 }
 TEST(RandomRegion, MultiTensor) {
-  check("native", "multi_tensor", 20, 5);
+  check("cpu:native", "multi_tensor", 20, 5);
 }
 // The narrower target has other vectors and masks; its features are a subset of every machine that runs this test.
 TEST(RandomRegion, Avx2) {
-  check("x86-64-v3", "loop", 30, 6);
-  check("x86-64-v3", "row_reduce", 25, 7);
-  check("x86-64-v3", "column_reduce", 20, 8);
+  check("cpu:x86-64-v3", "loop", 30, 6);
+  check("cpu:x86-64-v3", "row_reduce", 25, 7);
+  check("cpu:x86-64-v3", "column_reduce", 20, 8);
 }
 
 } // namespace
