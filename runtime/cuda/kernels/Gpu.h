@@ -11,10 +11,14 @@
 //     return launch<scaleKernel>({.blocks = n, .threads = 256}, stream, arguments);
 //   }
 //
+// MOE_KERNEL_SHARING(threads, blocks) lets at least so many blocks share a multiprocessor's registers.
+//
 // nvcc (-x cu) makes a CUDA kernel of it, the host compiler a function that fibers run, one per thread
 // (test/gpu/sim/Fibers.h). Grids and blocks have one dimension. All threads of a block meet each barrier, all lanes of
 // a warp each warp function; no thread leaves early. Sizes of blocks are constants of the kernel: a multiple of 32.
 //
+// MOE_UNROLL before a loop of constant length unrolls it on a device: what it indexes can then lie in registers.
+// MOE_NO_UNROLL keeps one from needing too many.
 // Arithmetic is the same in both worlds but for the functions of <math.h>, since contraction to fused multiply-adds is
 // off; where they are wanted they are written `multiplyAdd`, which rounds once on a device, twice on the simulated one.
 //
@@ -33,7 +37,10 @@
 
 #ifdef __CUDACC__
 #define MOE_KERNEL(threads) __global__ __launch_bounds__(threads)
+#define MOE_KERNEL_SHARING(threads, blocks) __global__ __launch_bounds__(threads, blocks)
 #define MOE_DEVICE __device__ __forceinline__
+#define MOE_UNROLL _Pragma("unroll")
+#define MOE_NO_UNROLL _Pragma("unroll 1")
 #define MOE_BOTH __host__ __device__ __forceinline__
 #else
 #include "runtime/abi/SimulatedDevice.h"
@@ -43,7 +50,10 @@
 #include <string>
 #include <string_view>
 #define MOE_KERNEL(threads)
+#define MOE_KERNEL_SHARING(threads, blocks)
 #define MOE_DEVICE inline
+#define MOE_UNROLL
+#define MOE_NO_UNROLL
 #define MOE_BOTH inline
 #endif
 

@@ -93,7 +93,7 @@ struct Group {
   MOE_DEVICE void weigh(int64_t row) const {
     const int64_t K = shape.topK;
     float g[2] = {0.0f, 0.0f};
-#pragma unroll
+    MOE_UNROLL
     for (int choice = 0; choice < 2; ++choice)
       if (choice < K && slot[row * K + choice] >= 0)
         g[choice] = prob(row, choice);

@@ -69,19 +69,19 @@ MOE_DEVICE void addRows(const float *rows, int64_t width, int64_t column, const 
                         float (&sum)[kColumnsPerThread]) {
   for (int32_t at = 0; at < count; at += kAhead) {
     float values[kAhead][kColumnsPerThread];
-#pragma unroll
+    MOE_UNROLL
     for (uint32_t ahead = 0; ahead < kAhead; ++ahead) {
       const float *row = rows + int64_t{found[smaller(at + static_cast<int32_t>(ahead), count - 1)]} * width;
-#pragma unroll
+      MOE_UNROLL
       for (uint32_t c = 0; c < kColumnsPerThread; ++c)
         values[ahead][c] = column + c * kThreads < width ? row[column + c * kThreads] : 0.0f;
     }
-#pragma unroll
+    MOE_UNROLL
     for (uint32_t ahead = 0; ahead < kAhead; ++ahead)
       if (at + static_cast<int32_t>(ahead) < count)
-#pragma unroll
-        for (uint32_t c = 0; c < kColumnsPerThread; ++c)
-          sum[c] += values[ahead][c];
+        MOE_UNROLL
+    for (uint32_t c = 0; c < kColumnsPerThread; ++c)
+      sum[c] += values[ahead][c];
   }
 }
 
@@ -96,7 +96,7 @@ template <typename Index> MOE_KERNEL(kThreads) void scatterSum(Arguments<Index> 
     return; // all threads of the block
 
   float sum[kColumnsPerThread];
-#pragma unroll
+  MOE_UNROLL
   for (uint32_t c = 0; c < kColumnsPerThread; ++c)
     sum[c] = a.accumulate && column + c * kThreads < a.width ? a.table[row * a.width + column + c * kThreads] : 0.0f;
 
@@ -141,7 +141,7 @@ template <typename Index> MOE_KERNEL(kThreads) void scatterSum(Arguments<Index> 
       addRows(a.rows, a.width, column, shared.found, count, sum);
     }
   }
-#pragma unroll
+  MOE_UNROLL
   for (uint32_t c = 0; c < kColumnsPerThread; ++c)
     if (column + c * kThreads < a.width)
       a.table[row * a.width + column + c * kThreads] = sum[c];

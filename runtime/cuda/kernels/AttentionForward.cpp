@@ -1,0 +1,138 @@
+//===- AttentionForward.cpp ---------------------------------------------------------------------------------------===//
+//
+// Part of the moec project, under the Apache License v2.0.
+//
+//===--------------------------------------------------------------------------------------------------------------===//
+
+#include "runtime/cuda/kernels/AttentionTile.h"
+
+namespace moe::cuda {
+namespace {
+
+using namespace gpu;
+
+struct Arguments {
+  AttentionShape shape;
+  AttentionForwardPointers p;
+  Dropout dropout;
+  uint32_t tiles, chunks; ///< of queries; of `width` columns of the output
+};
+
+/// A block has 64 queries of a head, and `width` columns of their output. With more than one chunk of columns scores
+/// are computed for each of them again.
+template <typename T, int width>
+MOE_KERNEL_SHARING(kAttentionThreads, width <= 64 ? 2 : 1)
+void attention(Arguments a) {
+  const AttentionShape &shape = a.shape;
+  auto &shared = *sharedMemory<TileShared<width>>();
+  const auto firstColumn = static_cast<int>(blockIndex() % a.chunks) * width;
+  // Late queries see most keys if causal: they go first.
+  const int64_t firstQuery = (a.tiles - 1 - blockIndex() / a.chunks % a.tiles) * kTile;
+  const auto sequenceHead = blockIndex() / a.chunks / a.tiles, heads = static_cast<uint32_t>(shape.heads);
+  const int64_t head = sequenceHead % heads, sequence = sequenceHead / heads;
+  const int64_t kvHead = static_cast<uint32_t>(head) / static_cast<uint32_t>(shape.heads / shape.kvHeads);
+  const int64_t T_ = shape.queries, S = shape.keys, D = shape.headDim;
+  const int64_t stride = shape.heads * D, kvStride = shape.kvHeads * D;
+  const int64_t at = (sequence * T_ + firstQuery) * stride + head * D, kvAt = sequence * S * kvStride + kvHead * D;
+  const int64_t count = smaller(kTile, T_ - firstQuery);
+  const Rows<T> queries(a.p.q, at, stride, count, D);
+  const uint8_t *padding = a.p.padding ? a.p.padding + sequence * S : nullptr;
+  const HeadDropout dropout(shape, a.dropout, a.p.rng, sequence, head);
+  const float scale = shape.scale * kLog2e;
+  const int x = tileX(), y = tileY();
+
+  float largest[kEach], total[kEach], sums[kEach][Columns<width>::each];
+  MOE_UNROLL
+  for (int i = 0; i < kEach; ++i) {
+    largest[i] = kHidden;
+    total[i] = 0.0f;
+    MOE_UNROLL
+    for (float &sum : sums[i])
+      sum = 0.0f;
+  }
+  const int64_t end = keyEnd(shape, firstQuery + count - 1);
+  for (int64_t firstKey = 0; firstKey < end; firstKey += kTile) {
+    if (!loadVisible(shared, padding, firstKey, end)) {
+      barrier();
+      continue;
+    }
+    const int64_t keys = end - firstKey, keyAt = kvAt + firstKey * kvStride;
+    float scores[kEach][kEach];
+    multiplyTiles(shared, queries, Rows<T>(a.p.k, keyAt, kvStride, keys, D), scores);
+    MOE_UNROLL
+    for (int i = 0; i < kEach; ++i) {
+      const int64_t query = firstQuery + y + kSide * i, rowEnd = keyEnd(shape, query);
+      bool seen[kEach];
+      float now = largest[i];
+      MOE_UNROLL
+      for (int j = 0; j < kEach; ++j) {
+        const int column = x + kSide * j;
+        seen[j] = isVisible(shared, column) && firstKey + column < rowEnd;
+        scores[i][j] = seen[j] ? scores[i][j] * scale : kHidden;
+        now = larger(now, scores[i][j]);
+      }
+      now = rowLargest(now);
+      float sum = 0.0f;
+      MOE_UNROLL
+      for (int j = 0; j < kEach; ++j) {
+        const float weight = seen[j] ? std::exp2(scores[i][j] - now) : 0.0f;
+        sum += weight;
+        shared.weights[y + kSide * i][x + kSide * j] =
+            weight == 0.0f ? 0.0f : weight * dropout.factor(query, firstKey + x + kSide * j);
+      }
+      const float rescale = std::exp2(largest[i] - now);
+      largest[i] = now;
+      total[i] = multiplyAdd(total[i], rescale, rowSum(sum));
+      MOE_UNROLL
+      for (float &value : sums[i])
+        value *= rescale;
+    }
+    addWeighted(shared, Rows<T>(a.p.v, keyAt, kvStride, keys, D), firstColumn, sums);
+  }
+
+  MOE_UNROLL
+  for (int i = 0; i < kEach; ++i) {
+    const int64_t row = y + kSide * i;
+    if (row >= count)
+      continue;
+    const bool empty = total[i] == 0.0f; // sees no key: the largest of those it sees weighs 1
+    if (firstColumn == 0 && x == 0)
+      a.p.lse[(sequence * shape.heads + head) * T_ + firstQuery + row] =
+          empty ? -INFINITY : float((double(largest[i]) + double(std::log2(total[i]))) * kLn2);
+    const float factor = empty ? 0.0f : 1.0f / total[i];
+    MOE_UNROLL
+    for (int n = 0; n < Columns<width>::each; ++n) {
+      const int64_t column = firstColumn + Columns<width>::of(n);
+      if (column < D)
+        fromFloat(sums[i][n] * factor, static_cast<T *>(a.p.out)[at + row * stride + column]);
+    }
+  }
+}
+
+template <typename T, int width>
+cudaError_t run(const AttentionShape &shape, const AttentionForwardPointers &p, cudaStream_t stream) {
+  const int64_t tiles = divideUp(shape.queries, kTile), chunks = divideUp(shape.headDim, int64_t{width});
+  const int64_t blocks = shape.batch * shape.heads * tiles * chunks;
+  if (blocks > 0x7FFFFFFF)
+    return cudaErrorInvalidValue;
+  return launch<attention<T, width>>(
+      {.blocks = static_cast<uint32_t>(blocks), .threads = kAttentionThreads, .sharedBytes = sizeof(TileShared<width>)},
+      stream, Arguments{shape, p, dropoutOf(shape), static_cast<uint32_t>(tiles), static_cast<uint32_t>(chunks)});
+}
+
+template <typename T>
+cudaError_t runElement(const AttentionShape &shape, const AttentionForwardPointers &p, cudaStream_t stream) {
+  if (shape.headDim <= 32)
+    return run<T, 32>(shape, p, stream);
+  return shape.headDim <= 64 ? run<T, 64>(shape, p, stream) : run<T, 128>(shape, p, stream);
+}
+
+} // namespace
+
+cudaError_t attentionForward(const AttentionShape &shape, const AttentionForwardPointers &pointers,
+                             cudaStream_t stream) {
+  return shape.element == Element::Bf16 ? runElement<Bf16>(shape, pointers, stream)
+                                        : runElement<float>(shape, pointers, stream);
+}
+
+} // namespace moe::cuda
