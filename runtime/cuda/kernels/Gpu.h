@@ -121,6 +121,10 @@ MOE_DEVICE int32_t atomicExchange(int32_t *address, int32_t value) {
 MOE_DEVICE int32_t countBits(uint32_t bits) {
   return __popc(bits);
 }
+/// Number of the lowest bit that is set; `bits` is not 0.
+MOE_DEVICE uint32_t lowestBit(uint32_t bits) {
+  return static_cast<uint32_t>(__ffs(static_cast<int>(bits)) - 1);
+}
 MOE_DEVICE float multiplyAdd(float a, float b, float c) {
   return __fmaf_rn(a, b, c);
 }
@@ -178,6 +182,9 @@ MOE_DEVICE int32_t atomicExchange(int32_t *address, int32_t value) {
 }
 MOE_DEVICE int32_t countBits(uint32_t bits) {
   return std::popcount(bits);
+}
+MOE_DEVICE uint32_t lowestBit(uint32_t bits) {
+  return static_cast<uint32_t>(std::countr_zero(bits));
 }
 MOE_DEVICE float multiplyAdd(float a, float b, float c) {
   return a * b + c;

@@ -120,7 +120,7 @@ struct Segment {
   }
 };
 
-/// Gives slots to the accepted rows of one choice.
+/// Gives slots to the accepted rows of one choice. Returns without a barrier after the last of them.
 MOE_DEVICE void place(const Group &group, const GroupShared &shared, int64_t choice, int64_t segments) {
   const RouteShape &shape = group.shape;
   const int64_t S = shape.tokens, E = shape.experts, K = shape.topK, thread = threadIndex();
@@ -168,19 +168,17 @@ MOE_DEVICE void place(const Group &group, const GroupShared &shared, int64_t cho
       accepted = group.accepted(row, choice);
     }
     const uint32_t same = warpMatch(accepted ? static_cast<uint32_t>(e) : ~0u);
-    const int32_t earlier = countBits(same & ((1u << laneIndex()) - 1));
-    const int32_t location = counts[e] + earlier;
-    warpBarrier();
-    if (accepted && earlier == 0)
-      counts[e] += countBits(same);
-    warpBarrier();
+    const uint32_t leader = lowestBit(same);
+    int32_t base = 0;
+    if (accepted && laneIndex() == leader)
+      base = atomicAdd(counts + e, countBits(same));
+    const int32_t location = warpShuffle(base, leader) + countBits(same & ((1u << laneIndex()) - 1));
     const bool kept = accepted && location < shape.capacity;
     if (position < segment.end)
       group.slot[at] = kept ? location : -1;
     if (kept)
       group.token[e * group.tokenStride + location] = static_cast<int32_t>(at);
   }
-  barrier();
 }
 
 /// Sums of the ceil(E / 5) largest and smallest shares of a histogram, in percent of `tokens`, and the number of empty
@@ -199,7 +197,7 @@ MOE_DEVICE void balance(const int32_t *sorted, int64_t experts, int64_t tokens, 
   metrics[2] = float(unused);
 }
 
-/// Metrics of one choice.
+/// Metrics of one choice; slots are seen by all threads afterwards.
 MOE_DEVICE void measure(const GroupShared &shared, const RouteShape &shape, int64_t choice, float *metrics) {
   const int64_t E = shape.experts;
   for (int64_t e = threadIndex(); e < E; e += kThreads) {
@@ -220,7 +218,6 @@ MOE_DEVICE void measure(const GroupShared &shared, const RouteShape &shape, int6
     if (shape.topK == 2)
       metrics[choice == 0 ? OverflowExpert1 : OverflowExpert2] = float(100.0 * double(dropped) / double(all));
   }
-  barrier();
 }
 
 MOE_KERNEL(kThreads) void routeGroups(Arguments a) {
@@ -244,7 +241,7 @@ MOE_KERNEL(kThreads) void routeGroups(Arguments a) {
     group.token[i / C * group.tokenStride + i % C] = -1;
   if (thread < RouteMetrics)
     metrics[thread] = 0.0f;
-  barrier();
+  // The first barrier of `place` comes before any of this is written again.
   for (int64_t choice = 0; choice < K; ++choice) {
     place(group, shared, choice, a.segments);
     measure(shared, shape, choice, metrics);

@@ -72,7 +72,7 @@ MOE_DEVICE double softmax(const float *logits, int64_t experts, float *values, f
     const float logarithm = logits[e] - shift - logTotal;
     entropy -= double(p) * double(smaller(larger(logarithm, floor), ceiling));
   }
-  warpBarrier(); // the next row may overwrite `values`
+  // What each lane has read of `values` is in its entropy: nobody overwrites them before all have met in this sum.
   return warpSum(entropy);
 }
 
