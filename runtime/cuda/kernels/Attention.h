@@ -8,6 +8,9 @@
 // exist in tiles of 64 x 64 in shared memory (Dao et al., "FlashAttention", 2022). The backward pass goes over them
 // twice, by rows for dq and by columns for dk and dv, so that every element is summed by one thread in a fixed order.
 //
+// bfloat16 tensors aligned to 16 bytes whose head dimension is a multiple of 8, at most 128, are multiplied by tensor
+// cores: weights and gradients of scores are then rounded to bfloat16 before they multiply.
+//
 //===--------------------------------------------------------------------------------------------------------------===//
 
 #ifndef MOEC_RUNTIME_CUDA_KERNELS_ATTENTION_H
@@ -28,7 +31,7 @@ struct AttentionShape {
   int64_t kvHeads = 0; ///< Hkv
   int64_t queries = 0; ///< T
   int64_t keys = 0;    ///< S
-  int64_t headDim = 0; ///< D, any; multiples of 32 up to 128 are fastest
+  int64_t headDim = 0; ///< D, any; best are multiples of 32 up to 128
   float scale = 1.0f;
   bool causal = false;
   float dropout = 0.0f; ///< probability of dropping a softmax weight, in [0, 1)

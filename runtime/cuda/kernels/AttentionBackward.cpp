@@ -15,7 +15,8 @@
 //
 //===--------------------------------------------------------------------------------------------------------------===//
 
-#include "runtime/cuda/kernels/AttentionTile.h"
+#include "runtime/cuda/kernels/AttentionBf16.h"
+#include "runtime/cuda/kernels/AttentionHead.h"
 
 namespace moe::cuda {
 namespace {
@@ -28,28 +29,6 @@ struct Arguments {
   Dropout dropout;
   float *delta;           ///< [B, H, T]
   uint32_t tiles, chunks; ///< of queries or keys; of `width` columns of the gradients
-};
-
-/// Where the tensors of one (sequence, head) begin.
-template <typename T> struct Head {
-  const AttentionShape &shape;
-  const AttentionBackwardPointers &p;
-  int64_t stride, kvStride; ///< from one position to the next
-  int64_t at, kvAt, rowAt;  ///< in tensors like q, k, lse
-
-  MOE_DEVICE Head(const Arguments &a, int64_t sequence, int64_t head)
-      : shape(a.shape), p(a.p), stride(shape.heads * shape.headDim), kvStride(shape.kvHeads * shape.headDim),
-        at(sequence * shape.queries * stride + head * shape.headDim),
-        kvAt(sequence * shape.keys * kvStride +
-             static_cast<uint32_t>(head) / static_cast<uint32_t>(shape.heads / shape.kvHeads) * shape.headDim),
-        rowAt((sequence * shape.heads + head) * shape.queries) {}
-
-  MOE_DEVICE Rows<T> ofQueries(const void *tensor, int64_t first) const {
-    return Rows<T>(tensor, at + first * stride, stride, shape.queries - first, shape.headDim);
-  }
-  MOE_DEVICE Rows<T> ofKeys(const void *tensor, int64_t first) const {
-    return Rows<T>(tensor, kvAt + first * kvStride, kvStride, shape.keys - first, shape.headDim);
-  }
 };
 
 /// A warp for each query: delta.
@@ -70,17 +49,6 @@ template <typename T> MOE_KERNEL(kAttentionThreads) void attentionDelta(Argument
     a.delta[(int64_t{position / queries} * heads + head) * queries + position % queries] = sum;
 }
 
-/// What one weight contributes: p * drop, and ds.
-struct Weight {
-  float dropped, gradient;
-};
-
-/// `dot`: <dout, v>; `score` and `lse` in bits.
-MOE_DEVICE Weight weigh(float score, float dot, float lse, float delta, float factor) {
-  const float weight = std::exp2(score - lse);
-  return {weight * factor, weight * (dot * factor - delta)};
-}
-
 /// `width` columns of dq of 64 queries of a head.
 template <typename T, int width>
 MOE_KERNEL_SHARING(kAttentionThreads, width <= 32 ? 2 : 1)
@@ -91,7 +59,7 @@ void attentionDq(Arguments a) {
   const int64_t firstQuery = (a.tiles - 1 - blockIndex() / a.chunks % a.tiles) * kTile;
   const auto sequenceHead = blockIndex() / a.chunks / a.tiles, heads = static_cast<uint32_t>(shape.heads);
   const int64_t head = sequenceHead % heads, sequence = sequenceHead / heads;
-  const Head<T> of(a, sequence, head);
+  const AttentionHead<T> of(shape, sequence, head);
   const Rows<T> queries = of.ofQueries(a.p.q, firstQuery), douts = of.ofQueries(a.p.dout, firstQuery);
   const uint8_t *padding = a.p.padding ? a.p.padding + sequence * shape.keys : nullptr;
   const HeadDropout dropout(shape, a.dropout, a.p.rng, sequence, head);
@@ -110,7 +78,7 @@ void attentionDq(Arguments a) {
   }
   const int64_t end = keyEnd(shape, firstQuery + queries.count - 1);
   for (int64_t firstKey = 0; firstKey < end; firstKey += kTile) {
-    if (!loadVisible(shared, padding, firstKey, end)) {
+    if (!loadVisible(shared.visible, padding, firstKey, end)) {
       barrier();
       continue;
     }
@@ -125,7 +93,7 @@ void attentionDq(Arguments a) {
       for (int j = 0; j < kEach; ++j) {
         const int column = x + kSide * j;
         Weight weight{};
-        if (isVisible(shared, column) && firstKey + column < rowEnd)
+        if (isVisible(shared.visible, column) && firstKey + column < rowEnd)
           weight = weigh(scores[i][j] * scale, dots[i][j], lse[i], delta[i], dropout.factor(query, firstKey + column));
         shared.weights[y + kSide * i][column] = weight.gradient;
       }
@@ -166,9 +134,9 @@ template <typename T, int width> MOE_KERNEL(kAttentionThreads) void attentionDkD
 
   // The first query that sees the first key.
   const int64_t first = shape.causal ? larger(firstKey - (shape.keys - shape.queries), int64_t{0}) : 0;
-  const bool any = loadVisible(shared, padding, firstKey, shape.keys);
+  const bool any = loadVisible(shared.visible, padding, firstKey, shape.keys);
   for (int64_t head = kvHead * group; any && head < (kvHead + 1) * group; ++head) {
-    const Head<T> of(a, sequence, head);
+    const AttentionHead<T> of(shape, sequence, head);
     const HeadDropout dropout(shape, a.dropout, a.p.rng, sequence, head);
     for (int64_t firstQuery = first / kTile * kTile; firstQuery < shape.queries; firstQuery += kTile) {
       const Rows<T> queries = of.ofQueries(a.p.q, firstQuery), douts = of.ofQueries(a.p.dout, firstQuery);
@@ -184,7 +152,7 @@ template <typename T, int width> MOE_KERNEL(kAttentionThreads) void attentionDkD
         for (int i = 0; i < kEach; ++i) {
           const int key = y + kSide * i;
           Weight weight{};
-          if (row < queries.count && isVisible(shared, key) && firstKey + key < rowEnd)
+          if (row < queries.count && isVisible(shared.visible, key) && firstKey + key < rowEnd)
             weight = weigh(scores[i][j] * scale, dots[i][j], lse, delta, dropout.factor(query, firstKey + key));
           shared.weights[key][x + kSide * j] = weight.dropped;
           scores[i][j] = weight.gradient;
@@ -214,33 +182,36 @@ template <typename T, int width> MOE_KERNEL(kAttentionThreads) void attentionDkD
   }
 }
 
+template <typename T> cudaError_t runDelta(const Arguments &arguments, cudaStream_t stream) {
+  const int64_t rows = arguments.shape.batch * arguments.shape.heads * arguments.shape.queries;
+  if (rows > 0x7FFFFFFF)
+    return cudaErrorInvalidValue;
+  return launch<attentionDelta<T>>(
+      {.blocks = blocksFor(rows, kAttentionThreads / warpSize), .threads = kAttentionThreads}, stream, arguments);
+}
+
 template <typename T, int width> cudaError_t run(Arguments arguments, cudaStream_t stream) {
   const AttentionShape &shape = arguments.shape;
   const int64_t chunks = divideUp(shape.headDim, int64_t{width});
   const int64_t queryTiles = divideUp(shape.queries, kTile), keyTiles = divideUp(shape.keys, kTile);
-  const int64_t rows = shape.batch * shape.heads * shape.queries;
   const int64_t dqBlocks = shape.batch * shape.heads * queryTiles * chunks;
   const int64_t dkDvBlocks = shape.batch * shape.kvHeads * keyTiles * chunks;
-  if (rows > 0x7FFFFFFF || dqBlocks > 0x7FFFFFFF || dkDvBlocks > 0x7FFFFFFF)
+  if (dqBlocks > 0x7FFFFFFF || dkDvBlocks > 0x7FFFFFFF)
     return cudaErrorInvalidValue;
-  Launch how{.blocks = blocksFor(rows, kAttentionThreads / warpSize), .threads = kAttentionThreads};
-  cudaError_t error = launch<attentionDelta<T>>(how, stream, arguments);
+  Launch how{.blocks = static_cast<uint32_t>(dqBlocks),
+             .threads = kAttentionThreads,
+             .sharedBytes = sizeof(TileShared<width>)};
   arguments.chunks = static_cast<uint32_t>(chunks);
-  how.sharedBytes = sizeof(TileShared<width>);
-  if (error == cudaSuccess) {
-    arguments.tiles = static_cast<uint32_t>(queryTiles);
-    how.blocks = static_cast<uint32_t>(dqBlocks);
-    error = launch<attentionDq<T, width>>(how, stream, arguments);
-  }
-  if (error == cudaSuccess) {
-    arguments.tiles = static_cast<uint32_t>(keyTiles);
-    how.blocks = static_cast<uint32_t>(dkDvBlocks);
-    error = launch<attentionDkDv<T, width>>(how, stream, arguments);
-  }
-  return error;
+  arguments.tiles = static_cast<uint32_t>(queryTiles);
+  const cudaError_t error = launch<attentionDq<T, width>>(how, stream, arguments);
+  if (error != cudaSuccess)
+    return error;
+  arguments.tiles = static_cast<uint32_t>(keyTiles);
+  how.blocks = static_cast<uint32_t>(dkDvBlocks);
+  return launch<attentionDkDv<T, width>>(how, stream, arguments);
 }
 
-template <typename T> cudaError_t runElement(const Arguments &arguments, cudaStream_t stream) {
+template <typename T> cudaError_t runGradients(const Arguments &arguments, cudaStream_t stream) {
   if (arguments.shape.headDim <= 32)
     return run<T, 32>(arguments, stream);
   return arguments.shape.headDim <= 64 ? run<T, 64>(arguments, stream) : run<T, 128>(arguments, stream);
@@ -256,7 +227,13 @@ cudaError_t attentionBackward(const AttentionShape &shape, const AttentionBackwa
                             .delta = static_cast<float *>(pointers.scratch),
                             .tiles = 0,
                             .chunks = 0};
-  return shape.element == Element::Bf16 ? runElement<Bf16>(arguments, stream) : runElement<float>(arguments, stream);
+  const bool bf16 = shape.element == Element::Bf16;
+  const cudaError_t error = bf16 ? runDelta<Bf16>(arguments, stream) : runDelta<float>(arguments, stream);
+  if (error != cudaSuccess)
+    return error;
+  if (fitsTensorCores(shape, pointers.dout, pointers.q, pointers.k, pointers.v, pointers.dq, pointers.dk, pointers.dv))
+    return attentionBackwardBf16(shape, pointers, stream);
+  return bf16 ? runGradients<Bf16>(arguments, stream) : runGradients<float>(arguments, stream);
 }
 
 } // namespace moe::cuda

@@ -4,7 +4,7 @@
 //
 //===--------------------------------------------------------------------------------------------------------------===//
 
-#include "runtime/cuda/kernels/AttentionTile.h"
+#include "runtime/cuda/kernels/AttentionBf16.h"
 
 namespace moe::cuda {
 namespace {
@@ -52,7 +52,7 @@ void attention(Arguments a) {
   }
   const int64_t end = keyEnd(shape, firstQuery + count - 1);
   for (int64_t firstKey = 0; firstKey < end; firstKey += kTile) {
-    if (!loadVisible(shared, padding, firstKey, end)) {
+    if (!loadVisible(shared.visible, padding, firstKey, end)) {
       barrier();
       continue;
     }
@@ -67,7 +67,7 @@ void attention(Arguments a) {
       MOE_UNROLL
       for (int j = 0; j < kEach; ++j) {
         const int column = x + kSide * j;
-        seen[j] = isVisible(shared, column) && firstKey + column < rowEnd;
+        seen[j] = isVisible(shared.visible, column) && firstKey + column < rowEnd;
         scores[i][j] = seen[j] ? scores[i][j] * scale : kHidden;
         now = larger(now, scores[i][j]);
       }
@@ -131,6 +131,8 @@ cudaError_t runElement(const AttentionShape &shape, const AttentionForwardPointe
 
 cudaError_t attentionForward(const AttentionShape &shape, const AttentionForwardPointers &pointers,
                              cudaStream_t stream) {
+  if (fitsTensorCores(shape, pointers.q, pointers.k, pointers.v, pointers.out))
+    return attentionForwardBf16(shape, pointers, stream);
   return shape.element == Element::Bf16 ? runElement<Bf16>(shape, pointers, stream)
                                         : runElement<float>(shape, pointers, stream);
 }

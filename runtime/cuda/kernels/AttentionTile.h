@@ -39,6 +39,9 @@ struct alignas(16) Float4 {
   float at[4];
 };
 
+/// A bit for each key of a tile, in shared memory.
+using VisibleKeys = uint32_t[kTile / gpu::warpSize];
+
 /// Shared memory of a block. Rows are padded so that neighbours lie in different banks.
 template <int width> struct TileShared {
   union {
@@ -49,7 +52,7 @@ template <int width> struct TileShared {
     float values[kDepth][width]; ///< of weights times rows
   };
   float weights[kTile][kTile + 4];
-  uint32_t visible[kTile / gpu::warpSize]; ///< bit per key of the tile
+  VisibleKeys visible;
 };
 
 /// Up to 64 rows of `depth` elements, `stride` apart; further rows and elements are read as zeros.
@@ -195,21 +198,20 @@ struct HeadDropout {
 
 /// Sets `visible` to the keys of the tile at `firstKey` that are not padding and below `keys`; false if there are none.
 /// All threads are done with the last one's before, and may read it after. `padding`: of the sequence, or null.
-template <int width>
-MOE_DEVICE bool loadVisible(TileShared<width> &shared, const uint8_t *padding, int64_t firstKey, int64_t keys) {
+MOE_DEVICE bool loadVisible(VisibleKeys &visible, const uint8_t *padding, int64_t firstKey, int64_t keys) {
   if (gpu::threadIndex() < kTile) {
     const int64_t key = firstKey + gpu::threadIndex();
     const uint32_t bits = gpu::warpBallot(key < keys && !(padding && padding[key]));
     if (gpu::laneIndex() == 0)
-      shared.visible[gpu::warpIndex()] = bits;
+      visible[gpu::warpIndex()] = bits;
   }
   gpu::barrier();
-  return (shared.visible[0] | shared.visible[1]) != 0;
+  return (visible[0] | visible[1]) != 0;
 }
 
 /// Whether key `column` of the tile (a number below kTile) is visible.
-template <int width> MOE_DEVICE bool isVisible(const TileShared<width> &shared, int column) {
-  return (shared.visible[column / 32] >> (column % 32) & 1) != 0;
+MOE_DEVICE bool isVisible(const VisibleKeys &visible, int column) {
+  return (visible[column / 32] >> (column % 32) & 1) != 0;
 }
 
 /// The last key that a query sees, one past, without regard to padding.

@@ -1,0 +1,49 @@
+//===- AttentionHead.h - What the kernels of the backward pass share ----------------------------------------------===//
+//
+// Part of the moec project, under the Apache License v2.0.
+//
+//===--------------------------------------------------------------------------------------------------------------===//
+
+#ifndef MOEC_RUNTIME_CUDA_KERNELS_ATTENTIONHEAD_H
+#define MOEC_RUNTIME_CUDA_KERNELS_ATTENTIONHEAD_H
+
+#include "runtime/cuda/kernels/AttentionTile.h"
+
+namespace moe::cuda {
+
+/// Where the tensors of one (sequence, head) begin.
+template <typename T> struct AttentionHead {
+  const AttentionShape &shape;
+  int64_t stride, kvStride; ///< from one position to the next
+  int64_t at, kvAt, rowAt;  ///< in tensors like q, k, lse
+
+  MOE_DEVICE AttentionHead(const AttentionShape &shape, int64_t sequence, int64_t head)
+      : shape(shape), stride(shape.heads * shape.headDim), kvStride(shape.kvHeads * shape.headDim),
+        at(sequence * shape.queries * stride + head * shape.headDim),
+        kvAt(sequence * shape.keys * kvStride +
+             static_cast<uint32_t>(head) / static_cast<uint32_t>(shape.heads / shape.kvHeads) * shape.headDim),
+        rowAt((sequence * shape.heads + head) * shape.queries) {}
+
+  /// Rows of a tensor like q from query `first` on, or of one like k from key `first` on.
+  MOE_DEVICE Rows<T> ofQueries(const void *tensor, int64_t first) const {
+    return Rows<T>(tensor, at + first * stride, stride, shape.queries - first, shape.headDim);
+  }
+  MOE_DEVICE Rows<T> ofKeys(const void *tensor, int64_t first) const {
+    return Rows<T>(tensor, kvAt + first * kvStride, kvStride, shape.keys - first, shape.headDim);
+  }
+};
+
+/// What one weight contributes: p * drop, and ds.
+struct Weight {
+  float dropped, gradient;
+};
+
+/// `dot`: <dout, v>; `score` and `lse` in bits; `factor`: of dropout.
+MOE_DEVICE Weight weigh(float score, float dot, float lse, float delta, float factor) {
+  const float weight = std::exp2(score - lse);
+  return {weight * factor, weight * (dot * factor - delta)};
+}
+
+} // namespace moe::cuda
+
+#endif // MOEC_RUNTIME_CUDA_KERNELS_ATTENTIONHEAD_H
