@@ -58,8 +58,12 @@ class Moe_Binary<string mnemonic, string formula, list<Trait> traits = [Differen
   let adjointStatus = "yes";
 }
 
-def Moe_AddOp : Moe_Binary<"add", "a + b">;
-def Moe_SubOp : Moe_Binary<"sub", "a - b">;
+def Moe_AddOp : Moe_Binary<"add", "a + b"> {
+  let precisionRole = "Follow";
+}
+def Moe_SubOp : Moe_Binary<"sub", "a - b"> {
+  let precisionRole = "Follow";
+}
 def Moe_MulOp : Moe_Binary<"mul", "a b">;
 def Moe_DivOp : Moe_Binary<"div", "a / b; integers round towards zero">;
 def Moe_MaxOp : Moe_Binary<"max", "maximum; the gradient goes to a on ties">;
@@ -88,6 +92,7 @@ def Moe_AddNOp : Moe_ElementwiseOp<"add_n", [Differentiable]> {
   let arguments = (ins Variadic<Moe_FloatTensor>:$inputs);
   let results = (outs Moe_FloatTensor:$result);
   let adjointStatus = "yes";
+  let precisionRole = "Follow";
 }
 
 def Moe_CompareOp : Moe_ElementwiseOp<"compare"> {
@@ -102,6 +107,7 @@ def Moe_SelectOp : Moe_ElementwiseOp<"select", [Differentiable]> {
   let arguments = (ins Moe_BoolTensor:$condition, Moe_Tensor:$lhs, Moe_Tensor:$rhs);
   let results = (outs Moe_Tensor:$result);
   let adjointStatus = "yes";
+  let precisionRole = "Follow";
 }
 
 def Moe_CastOp : Moe_ElementwiseOp<"cast", [Differentiable]> {

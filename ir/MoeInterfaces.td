@@ -17,6 +17,8 @@ def Moe_OpInterface : OpInterface<"MoeOpInterface"> {
   let methods = [
     StaticInterfaceMethod<"State of each obligation: \"yes\", \"planned: why\", or \"no: why\".",
       "::moe::ir::Obligations", "getObligations", (ins)>,
+    StaticInterfaceMethod<"What the operation does under a compute type narrower than float32.",
+      "::moe::ir::PrecisionRole", "getPrecisionRole", (ins)>,
     InterfaceMethod<[{Reference semantics: computes the results from the operands in float64, slowly and obviously.
       The interpreter rounds results to the element type afterwards.}],
       "::llvm::LogicalResult", "interpret",

@@ -37,8 +37,9 @@ class Moe_Op<string mnemonic, list<Trait> traits = []>
   string decompositionStatus = "no: a fine operation";
   string costStatus = "yes";
   string cpuStatus = "";
-  string cudaStatus = "planned: CUDA target";
+  string cudaStatus = "yes";
   string testsStatus = "yes";
+  string precisionRole = "Keep";
   // "::moe::ir::Cost getCost();" where the default (one operation per element, operands and results moved) is wrong.
   code extraDeclaration = "";
   let extraClassDeclaration = extraDeclaration # [{
@@ -47,6 +48,7 @@ class Moe_Op<string mnemonic, list<Trait> traits = []>
           # adjointStatus # [{", "}] # decompositionStatus # [{", "}] # costStatus # [{", "}] # cpuStatus # [{", "}]
           # cudaStatus # [{", "}] # testsStatus # [{"};
     }
+    static ::moe::ir::PrecisionRole getPrecisionRole() { return ::moe::ir::PrecisionRole::}] # precisionRole # [{; }
     ::moe::ir::LayoutRule getLayoutRule();
     ::llvm::LogicalResult interpret(::moe::ir::InterpreterContext &context,
                                     ::llvm::ArrayRef<const ::moe::ir::HostTensor *> operands,

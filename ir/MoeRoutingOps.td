@@ -38,6 +38,8 @@ def Moe_RouteOp : Moe_Op<"route", [Pure, InferTypeOpAdaptor, AttrSizedOperandSeg
   let adjointStatus = "yes";
   let decompositionStatus = "yes";
   let cpuStatus = "yes";
+  let precisionRole = "Exact";
+  let cudaStatus = "planned: the step of the CUDA backend";
 }
 
 def Moe_RouteBackwardOp : Moe_Op<"route_backward", [Pure, InferTypeOpAdaptor]> {
@@ -48,6 +50,7 @@ def Moe_RouteBackwardOp : Moe_Op<"route_backward", [Pure, InferTypeOpAdaptor]> {
   let adjointStatus = "no: second derivatives are not supported";
   let decompositionStatus = "no: the adjoint of the decomposition of route says the same";
   let cpuStatus = "yes";
+  let cudaStatus = "planned: the step of the CUDA backend";
 }
 
 def Moe_DispatchOp : Moe_Op<"dispatch", [Pure, InferTypeOpAdaptor, DifferentiableReads, Decomposable]> {
@@ -62,6 +65,7 @@ def Moe_DispatchOp : Moe_Op<"dispatch", [Pure, InferTypeOpAdaptor, Differentiabl
   let adjointStatus = "yes";
   let decompositionStatus = "yes";
   let cpuStatus = "yes";
+  let precisionRole = "Follow";
 }
 
 def Moe_CombineOp : Moe_Op<"combine", [Pure, InferTypeOpAdaptor, DifferentiableReads, Decomposable]> {
@@ -76,6 +80,7 @@ def Moe_CombineOp : Moe_Op<"combine", [Pure, InferTypeOpAdaptor, DifferentiableR
   let adjointStatus = "yes";
   let decompositionStatus = "yes";
   let cpuStatus = "yes";
+  let precisionRole = "Follow";
 }
 
 def Moe_RoutedDotOp : Moe_Op<"routed_dot", [Pure, InferTypeOpAdaptor, Decomposable]> {
@@ -98,6 +103,7 @@ def Moe_ScaleGradientOp : Moe_PureOp<"scale_gradient", [Differentiable, Decompos
   let adjointStatus = "yes: multiplication by the factor; on purpose not the derivative of the forward";
   let decompositionStatus = "yes: the operand";
   let cpuStatus = "yes";
+  let precisionRole = "Follow";
 }
 
 #endif // MOE_ROUTING_OPS_TD

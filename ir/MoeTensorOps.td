@@ -55,6 +55,7 @@ def Moe_BroadcastOp : Moe_ShapedOp<"broadcast", [Differentiable]> {
   let results = (outs Moe_Tensor:$result);
   let adjointStatus = "yes";
   let cpuStatus = "yes";
+  let precisionRole = "Follow";
 }
 
 def Moe_ReshapeOp : Moe_ShapedOp<"reshape", [Differentiable]> {
@@ -65,6 +66,7 @@ def Moe_ReshapeOp : Moe_ShapedOp<"reshape", [Differentiable]> {
   let hasFolder = 1;
   let adjointStatus = "yes";
   let cpuStatus = "yes";
+  let precisionRole = "Follow";
 }
 
 def Moe_TransposeOp : Moe_PureOp<"transpose", [Differentiable]> {
@@ -73,6 +75,7 @@ def Moe_TransposeOp : Moe_PureOp<"transpose", [Differentiable]> {
   let results = (outs Moe_Tensor:$result);
   let adjointStatus = "yes";
   let cpuStatus = "yes";
+  let precisionRole = "Follow";
 }
 
 def Moe_SliceOp : Moe_PureOp<"slice", [Differentiable]> {
@@ -81,6 +84,7 @@ def Moe_SliceOp : Moe_PureOp<"slice", [Differentiable]> {
   let results = (outs Moe_Tensor:$result);
   let adjointStatus = "yes";
   let cpuStatus = "yes";
+  let precisionRole = "Follow";
 }
 
 def Moe_PadOp : Moe_PureOp<"pad", [Differentiable]> {
@@ -90,6 +94,7 @@ def Moe_PadOp : Moe_PureOp<"pad", [Differentiable]> {
   let results = (outs Moe_Tensor:$result);
   let adjointStatus = "yes";
   let cpuStatus = "yes";
+  let precisionRole = "Follow";
 }
 
 def Moe_ConcatOp : Moe_PureOp<"concat", [Differentiable]> {
@@ -98,6 +103,7 @@ def Moe_ConcatOp : Moe_PureOp<"concat", [Differentiable]> {
   let results = (outs Moe_Tensor:$result);
   let adjointStatus = "yes";
   let cpuStatus = "yes";
+  let precisionRole = "Follow";
 }
 
 def Moe_ReduceOp : Moe_PureOp<"reduce", [Differentiable]> {
@@ -153,6 +159,8 @@ def Moe_DotOp : Moe_PureOp<"dot", [Differentiable]> {
   }];
   let adjointStatus = "yes";
   let cpuStatus = "yes";
+  let precisionRole = "Compute";
+  let cudaStatus = "planned: the step of the CUDA backend";
 }
 
 def Moe_GatherOp : Moe_PureOp<"gather", [Differentiable]> {
@@ -161,6 +169,7 @@ def Moe_GatherOp : Moe_PureOp<"gather", [Differentiable]> {
   let results = (outs Moe_Tensor:$result);
   let adjointStatus = "yes";
   let cpuStatus = "yes";
+  let precisionRole = "Follow";
 }
 
 def Moe_ScatterAddOp : Moe_ShapedOp<"scatter_add", [Differentiable]> {
@@ -179,6 +188,7 @@ def Moe_ScatterAddOp : Moe_ShapedOp<"scatter_add", [Differentiable]> {
   }];
   let adjointStatus = "yes";
   let cpuStatus = "yes";
+  let cudaStatus = "planned: the step of the CUDA backend";
 }
 
 #endif // MOE_TENSOR_OPS_TD

@@ -19,6 +19,14 @@ struct Obligations {
   llvm::StringRef verifier, shape, layout, reference, adjoint, decomposition, cost, cpu, cuda, tests;
 };
 
+/// What an operation does where the recipe computes in a type narrower than float32.
+enum class PrecisionRole {
+  Compute, ///< gains from the narrow type: its operands are cast to it (products, which add up in float32)
+  Follow,  ///< moves or adds numbers: takes the narrow type over from an operand that has it
+  Keep,    ///< computes in float32, whatever its operands come as
+  Exact    ///< as Keep, and the products that its operands come from do too (decisions that a rounding would turn)
+};
+
 /// What one execution of an operation costs on one rank.
 struct Cost {
   /// Floating-point operations; a fused multiply-add counts as two.

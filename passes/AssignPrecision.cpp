@@ -3,10 +3,21 @@
 // Part of the moec project, under the Apache License v2.0.
 //
 //===----------------------------------------------------------------------------------------------------------------===//
+//
+// Works before differentiation, so that gradients take the types of the values they belong to: a parameter stays
+// float32 and is cast where a product reads it; the gradient that arrives at the cast is narrow, leaves it as float32
+// and is accumulated and applied in float32 (master weights). Casts cost no memory traffic of their own: the fused
+// kernels read and write the narrow type and compute in float32 between.
+//
+//===----------------------------------------------------------------------------------------------------------------===//
 
 #include "ir/Ops.h"
 #include "mlir/Dialect/Func/IR/FuncOps.h"
 #include "passes/Passes.h"
+
+#include "llvm/ADT/DenseSet.h"
+
+using namespace mlir;
 
 namespace moe::ir {
 
@@ -15,14 +26,93 @@ namespace moe::ir {
 
 namespace {
 
+PrecisionRole roleOf(Operation *op) {
+  auto described = dyn_cast<MoeOpInterface>(op);
+  return described ? described.getPrecisionRole() : PrecisionRole::Keep;
+}
+
+/// Rewrites one function of one block.
+class Narrowing {
+public:
+  Narrowing(func::FuncOp function, Type narrow)
+      : block(function.getBody().front()), narrow(narrow), wide(Float32Type::get(function.getContext())) {}
+
+  void run() {
+    findExact();
+    for (Operation &op : llvm::make_early_inc_range(block)) {
+      PrecisionRole role = roleOf(&op);
+      bool isNarrow = !exact.contains(&op) &&
+                      (role == PrecisionRole::Compute ||
+                       (role == PrecisionRole::Follow &&
+                        llvm::any_of(op.getOperands(), [&](Value operand) { return elementOf(operand) == narrow; })));
+      for (OpOperand &operand : op.getOpOperands())
+        if (Type element = elementOf(operand.get()); element && (element == narrow || element == wide))
+          operand.set(convert(operand.get(), isNarrow ? narrow : wide, &op));
+      if (!isNarrow)
+        continue;
+      for (Value result : op.getResults())
+        if (elementOf(result) == wide)
+          result.setType(typeOf(result).clone(narrow));
+    }
+  }
+
+private:
+  static Type elementOf(Value value) {
+    auto type = dyn_cast<RankedTensorType>(value.getType());
+    return type ? type.getElementType() : Type();
+  }
+
+  /// Products from which an exact operation takes its operands, through whatever only passes numbers on.
+  void findExact() {
+    SmallVector<Value> pending;
+    for (Operation &op : block)
+      if (roleOf(&op) == PrecisionRole::Exact)
+        llvm::append_range(pending, op.getOperands());
+    while (!pending.empty()) {
+      Operation *source = pending.pop_back_val().getDefiningOp();
+      if (!source || !exact.insert(source).second)
+        continue;
+      if (roleOf(source) == PrecisionRole::Follow)
+        llvm::append_range(pending, source->getOperands());
+    }
+  }
+
+  /// `value` as a tensor of `element`, cast once per value and type, right after its definition.
+  Value convert(Value value, Type element, Operation *user) {
+    if (elementOf(value) == element)
+      return value;
+    Value &converted = casts[{value, element}];
+    if (!converted) {
+      OpBuilder builder(user);
+      if (Operation *source = value.getDefiningOp())
+        builder.setInsertionPointAfter(source);
+      else
+        builder.setInsertionPointToStart(&block);
+      converted = CastOp::create(builder, value.getLoc(), value, element);
+    }
+    return converted;
+  }
+
+  Block &block;
+  Type narrow, wide;
+  llvm::DenseSet<Operation *> exact;
+  llvm::DenseMap<std::pair<Value, Type>, Value> casts;
+};
+
 struct AssignPrecisionPass : impl::AssignPrecisionBase<AssignPrecisionPass> {
   using AssignPrecisionBase::AssignPrecisionBase;
 
   void runOnOperation() override {
     if (compute == "f32")
       return;
-    getOperation().emitError() << "precision.compute: " << compute << " is planned; only f32 is implemented";
-    signalPassFailure();
+    if (compute != "bf16") {
+      getOperation().emitError() << "precision.compute: " << compute
+                                 << " is planned; f32 and bf16 are implemented, bf16 without a loss scale";
+      return signalPassFailure();
+    }
+    for (auto function : getOperation().getOps<func::FuncOp>())
+      if (!function.isExternal())
+        Narrowing(function, BFloat16Type::get(&getContext())).run();
   }
 };
 

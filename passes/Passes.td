@@ -27,8 +27,11 @@ def Recompose : Moe_Pass<"recompose"> {
 
 def AssignPrecision : Moe_Pass<"assign-precision"> {
   let summary = "writes the compute type of the recipe into the module as casts";
-  let description = [{Only float32 is implemented; another type is a named error.}];
-  let options = [Option<"compute", "compute", "std::string", "\"f32\"", "compute type: f32">];
+  let description = [{
+    Each operation says in its PrecisionRole what it does under a narrow compute type. Parameters, their gradients and
+    the optimizer stay float32. fp16, which needs a loss scale, is a named error.
+  }];
+  let options = [Option<"compute", "compute", "std::string", "\"f32\"", "compute type: f32 or bf16">];
 }
 
 def Shard : Moe_Pass<"shard"> {

@@ -24,6 +24,9 @@ namespace moe::codegen {
 static constexpr llvm::StringRef v3Features[] = {"avx",   "avx2",  "bmi",    "bmi2",   "cx16",   "f16c", "fma",
                                                  "lzcnt", "movbe", "popcnt", "sse4.1", "sse4.2", "ssse3"};
 static constexpr llvm::StringRef v4Features[] = {"avx512bw", "avx512cd", "avx512dq", "avx512f", "avx512vl"};
+// What oneDNN's bf16 products use beyond that, in groups that it takes as a whole (`levelOf` in runtime/cpu/Gemm.cpp).
+static constexpr llvm::StringRef bf16Features[] = {"avx512bf16", "avx512vnni"};
+static constexpr llvm::StringRef amxFeatures[] = {"amx-bf16", "amx-int8", "amx-tile"};
 
 static CpuTarget level(llvm::StringRef name, llvm::StringRef tune, bool v4) {
   CpuTarget target{name.str(), tune.str(), {}, v4 ? 512u : 256u};
@@ -50,7 +53,16 @@ std::optional<CpuTarget> CpuTarget::parse(llvm::StringRef text, std::string &err
       error = "this processor lacks the feature '" + feature.str() + "'; kernels need at least x86-64-v3";
       return std::nullopt;
     }
-  return level(text, llvm::sys::getHostCPUName(), llvm::all_of(v4Features, present));
+  CpuTarget target = level(text, llvm::sys::getHostCPUName(), llvm::all_of(v4Features, present));
+  if (target.vectorBits == 512)
+    for (llvm::ArrayRef<llvm::StringRef> group : {llvm::ArrayRef(bf16Features), llvm::ArrayRef(amxFeatures)}) {
+      if (!llvm::all_of(group, present))
+        break;
+      for (llvm::StringRef feature : group)
+        target.features.push_back(feature.str());
+    }
+  llvm::sort(target.features);
+  return target;
 }
 
 namespace {
@@ -112,6 +124,9 @@ public:
   uint64_t libraryScratchBytes(const plan::Step &step, mlir::Type output) const override {
     switch (step.work_case()) {
     case plan::Step::kGemm:
+      // Scratch depends on the instructions that oneDNN may use. It takes a limit once per process; where a second
+      // target comes too late, the size may be wrong, and moerun says so before it runs.
+      (void)cpu::limitGemmIsa(processor.features);
       return cpu::gemmScratchBytes(step.gemm(), toPlanType(output), threadCount);
     case plan::Step::kAttention:
       return attentionScratch(step.attention(), threadCount);

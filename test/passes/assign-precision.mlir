@@ -1,18 +1,48 @@
-// RUN: moe-opt %s --assign-precision | FileCheck %s
-// RUN: not moe-opt %s --assign-precision=compute=bf16 2>&1 | FileCheck %s --check-prefix=BF16
-// RUN: echo "module {}" | moe-opt --assign-precision | FileCheck %s --check-prefix=ALONE
+// RUN: moe-opt %s --assign-precision | FileCheck %s --check-prefix=F32
+// RUN: moe-opt %s --assign-precision=compute=bf16 | FileCheck %s
+// RUN: not moe-opt %s --assign-precision=compute=fp16 2>&1 | FileCheck %s --check-prefix=FP16
+// RUN: echo "module {}" | moe-opt --assign-precision=compute=bf16 | FileCheck %s --check-prefix=ALONE
 
 // ALONE: module {
 
 // The name of the recipe's key and the type asked for are in the message: compiling on in float32 would train another
 // model than the recipe says.
-// BF16: error: precision.compute: bf16 is planned; only f32 is implemented
+// FP16: error: precision.compute: fp16 is planned; f32 and bf16 are implemented
 
-// float32 programs stay as they are.
-// CHECK: func.func @forward(%[[X:.*]]: tensor<4xf32>)
-// CHECK-NEXT: %[[Y:.*]] = moe.neg %[[X]]
-// CHECK-NEXT: return %[[Y]]
-func.func @forward(%x: tensor<4xf32>) -> tensor<4xf32> {
-  %y = moe.neg %x : (tensor<4xf32>) -> tensor<4xf32>
-  return %y : tensor<4xf32>
+// F32-NOT: bf16
+
+// A product computes in bf16, what follows it keeps the type, a softmax is float32 again, and so is every result of the
+// program.
+// CHECK-LABEL: func.func @forward
+// CHECK-SAME: (%[[X:.*]]: tensor<1x2xf32>, %[[W:.*]]: tensor<2x2xf32>) -> (tensor<1x2xf32>, tensor<1x2xf32>)
+// CHECK-DAG: %[[NX:.*]] = moe.cast %[[X]] {{.*}} : (tensor<1x2xf32>) -> tensor<1x2xbf16>
+// CHECK-DAG: %[[NW:.*]] = moe.cast %[[W]] {{.*}} : (tensor<2x2xf32>) -> tensor<2x2xbf16>
+// CHECK: %[[P:.*]] = moe.dot %[[NX]], %[[NW]] {{.*}} -> tensor<1x2xbf16>
+// CHECK: %[[S:.*]] = moe.add %[[P]], %[[NX]] : (tensor<1x2xbf16>, tensor<1x2xbf16>) -> tensor<1x2xbf16>
+// CHECK: %[[WIDE:.*]] = moe.cast %[[S]] {{.*}} : (tensor<1x2xbf16>) -> tensor<1x2xf32>
+// CHECK: %[[Q:.*]] = moe.softmax %[[WIDE]] {{.*}}tensor<1x2xf32>
+// CHECK: return %[[WIDE]], %[[Q]]
+func.func @forward(%x: tensor<1x2xf32>, %w: tensor<2x2xf32>) -> (tensor<1x2xf32>, tensor<1x2xf32>) {
+  %p = moe.dot %x, %w {lhs_batch = array<i64>, rhs_batch = array<i64>, lhs_contract = array<i64: 1>, rhs_contract = array<i64: 0>} : (tensor<1x2xf32>, tensor<2x2xf32>) -> tensor<1x2xf32>
+  %s = moe.add %p, %x : (tensor<1x2xf32>, tensor<1x2xf32>) -> tensor<1x2xf32>
+  %q = moe.softmax %s {dim = 1 : i64} : (tensor<1x2xf32>) -> tensor<1x2xf32>
+  return %s, %q : tensor<1x2xf32>, tensor<1x2xf32>
+}
+
+// What decides on experts is computed in float32 throughout: the gate's product reads float32, though its input is the
+// product of a layer before, which stays narrow for its other reader.
+// CHECK-LABEL: func.func @gate
+// CHECK: %[[H:.*]] = moe.dot {{.*}} -> tensor<1x2x2xbf16>
+// CHECK: %[[HW:.*]] = moe.cast %[[H]] {{.*}} : (tensor<1x2x2xbf16>) -> tensor<1x2x2xf32>
+// CHECK: %[[R:.*]] = moe.relu %[[HW]]
+// CHECK: %[[LOGITS:.*]] = moe.dot %[[R]], %{{.*}} -> tensor<1x2x2xf32>
+// CHECK: moe.route %[[LOGITS]]
+// CHECK: moe.neg %[[HW]]
+func.func @gate(%x: tensor<1x2x2xf32>, %w: tensor<2x2xf32>, %g: tensor<2x2xf32>) -> (tensor<1x2x1xi32>, tensor<1x2x2xf32>) {
+  %h0 = moe.dot %x, %w {lhs_batch = array<i64>, rhs_batch = array<i64>, lhs_contract = array<i64: 2>, rhs_contract = array<i64: 0>} : (tensor<1x2x2xf32>, tensor<2x2xf32>) -> tensor<1x2x2xf32>
+  %h = moe.relu %h0 : (tensor<1x2x2xf32>) -> tensor<1x2x2xf32>
+  %logits = moe.dot %h, %g {lhs_batch = array<i64>, rhs_batch = array<i64>, lhs_contract = array<i64: 2>, rhs_contract = array<i64: 1>} : (tensor<1x2x2xf32>, tensor<2x2xf32>) -> tensor<1x2x2xf32>
+  %r:8 = "moe.route"(%logits) {top_k = 1 : i64, capacity = 2 : i64, operandSegmentSizes = array<i32: 1, 0, 0>} : (tensor<1x2x2xf32>) -> (tensor<1x2x1xi32>, tensor<1x2x1xi32>, tensor<1x2x1xf32>, tensor<2x1x2xi32>, tensor<1xf32>, tensor<1x2x2xf32>, tensor<1x2xf32>, tensor<1x9xf32>)
+  %n = moe.neg %h0 : (tensor<1x2x2xf32>) -> tensor<1x2x2xf32>
+  return %r#0, %n : tensor<1x2x1xi32>, tensor<1x2x2xf32>
 }
