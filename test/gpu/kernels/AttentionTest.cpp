@@ -82,7 +82,7 @@ DeviceResults onDevice(const cpu::AttentionShape &s, const AttentionInputs &inpu
   const auto q = pack(inputs.q, element), k = pack(inputs.k, element), v = pack(inputs.v, element),
              dout = pack(inputs.dout, element);
   const uint8_t *padding = inputs.padding.empty() ? nullptr : inputs.padding.data();
-  const int64_t rng[] = {update, microBatch};
+  const std::vector<int64_t> rng = {update, microBatch};
   return simulate([&] {
     auto out = unwritten<unsigned char>(q.size()), dq = out, dk = unwritten<unsigned char>(k.size()), dv = dk;
     auto lse = unwritten<float>(size_t(s.batch * s.heads * s.queries));
@@ -92,7 +92,7 @@ DeviceResults onDevice(const cpu::AttentionShape &s, const AttentionInputs &inpu
                                       .k = k.data(),
                                       .v = v.data(),
                                       .padding = padding,
-                                      .rng = s.dropout > 0 ? rng : nullptr,
+                                      .rng = s.dropout > 0 ? rng.data() : nullptr,
                                       .out = out.data(),
                                       .lse = lse.data()},
                                      nullptr),
@@ -105,13 +105,14 @@ DeviceResults onDevice(const cpu::AttentionShape &s, const AttentionInputs &inpu
                                        .out = out.data(),
                                        .lse = lse.data(),
                                        .padding = padding,
-                                       .rng = s.dropout > 0 ? rng : nullptr,
+                                       .rng = s.dropout > 0 ? rng.data() : nullptr,
                                        .dq = dq.data(),
                                        .dk = dk.data(),
                                        .dv = dv.data(),
                                        .scratch = scratch.data()},
                                       nullptr),
               cudaSuccess);
+    wait();
     DeviceResults r;
     r.out = unpack(out, element);
     r.lse = lse;

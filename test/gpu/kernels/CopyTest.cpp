@@ -17,11 +17,12 @@ using namespace moe::test;
 namespace {
 
 /// Copies item `index` of four; `shift` misaligns the source. Returns what lies at the destination, and one byte more.
-std::vector<uint8_t> copied(int64_t index, size_t bytes, size_t shift, int32_t *outside) {
+std::vector<uint8_t> copied(int64_t item, size_t bytes, size_t shift, int32_t *outside) {
+  const std::vector<int64_t> index{item};
   return simulate([&] {
     std::vector<uint8_t> from(4 * bytes + shift), to(bytes + 1, 0xEE);
     std::iota(from.begin(), from.end(), uint8_t{0});
-    EXPECT_EQ(cuda::copyIndexed({.index = &index,
+    EXPECT_EQ(cuda::copyIndexed({.index = index.data(),
                                  .from = from.data() + shift,
                                  .to = to.data(),
                                  .bytes = int64_t(bytes),
@@ -29,6 +30,7 @@ std::vector<uint8_t> copied(int64_t index, size_t bytes, size_t shift, int32_t *
                                  .outside = outside},
                                 nullptr),
               cudaSuccess);
+    wait();
     return to;
   });
 }
@@ -40,17 +42,17 @@ TEST(CudaCopy, TakesTheItemOfTheIndex) {
         std::vector<uint8_t> expected(bytes + 1);
         std::iota(expected.begin(), expected.end(), uint8_t(size_t(index) * bytes + shift));
         expected.back() = 0xEE;
-        int32_t outside = 0;
-        ASSERT_TRUE(copied(index, bytes, shift, &outside) == expected) << bytes << " " << shift << " " << index;
-        ASSERT_EQ(outside, 0);
+        std::vector<int32_t> outside{0};
+        ASSERT_TRUE(copied(index, bytes, shift, outside.data()) == expected) << bytes << " " << shift << " " << index;
+        ASSERT_EQ(outside[0], 0);
       }
 }
 
 TEST(CudaCopy, CountsIndicesOutsideAndCopiesNothing) {
   for (int64_t index : {int64_t{-1}, int64_t{4}, INT64_MAX / 8}) {
-    int32_t outside = 0;
-    EXPECT_EQ(copied(index, 8192, 0, &outside), std::vector<uint8_t>(8193, 0xEE));
-    EXPECT_EQ(outside, 2); // two runs
+    std::vector<int32_t> outside{0};
+    EXPECT_EQ(copied(index, 8192, 0, outside.data()), std::vector<uint8_t>(8193, 0xEE));
+    EXPECT_EQ(outside[0], 2); // two runs
     EXPECT_EQ(copied(index, 8, 0, nullptr), std::vector<uint8_t>(9, 0xEE));
   }
 }

@@ -137,6 +137,7 @@ DeviceResults onDevice(const Case &c) {
                                    .dlogits = r.dlogits.data()},
                                   nullptr),
               cudaSuccess);
+    wait();
     return r;
   });
 }

@@ -21,6 +21,8 @@ void moe::test::detail::beginRun(bool descending, uint8_t garbage) {
   sharedGarbage = garbage;
 }
 
+void moe::test::wait() {} // launches return when the grid has run
+
 int moe::test::launches() {
   return launchCount;
 }

@@ -4,7 +4,8 @@
 //
 //===--------------------------------------------------------------------------------------------------------------===//
 //
-// Defines cudaLaunchKernel: the grid runs at once. Device memory is that of the host.
+// Simulate.cpp defines cudaLaunchKernel: the grid runs at once, device memory is that of the host. With OnDevice.cpp
+// instead of it the same tests run on a device: what kernels read or write must then come from `new`.
 //
 //===--------------------------------------------------------------------------------------------------------------===//
 
@@ -23,7 +24,10 @@ namespace moe::test {
 /// shared memory; the results must compare equal (a result may be NaN: compare bits). Returns them.
 template <typename Work> auto simulate(const Work &work);
 
-/// Launches so far; `work` may ask how many it made.
+/// To be called by `work` before it reads or deletes what kernels touch: they have ended; what went wrong is reported.
+void wait();
+
+/// Launches so far; `work` may ask how many it made. Not counted on a device.
 int launches();
 
 /// Memory that no kernel has written: bytes that are NaN as floats, far outside as indices.
