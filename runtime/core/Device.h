@@ -32,7 +32,7 @@ struct DeviceOptions {
   /// See SessionOptions::profile.
   bool profile = false;
   /// See SessionOptions::choices.
-  std::filesystem::path choices;
+  std::filesystem::path choices = {};
 };
 
 /// One line of what `moerun doctor` tells of a backend.

@@ -38,7 +38,7 @@ struct SessionOptions {
   bool profile = false;
   /// Where a device that chooses among algorithms by itself records what it chose, to choose the same in the next run;
   /// empty: nowhere.
-  std::filesystem::path choices;
+  std::filesystem::path choices = {};
 };
 
 class Session {

@@ -10,8 +10,8 @@
 #include "runtime/cpu/Describe.h"
 #include "runtime/cpu/Gemm.h"
 #include "runtime/cpu/Image.h"
-#include "runtime/cpu/Liveness.h"
 #include "runtime/cpu/Steps.h"
+#include "runtime/plan/Liveness.h"
 
 #include <algorithm>
 #include <chrono>

@@ -23,16 +23,14 @@ struct alignas(16) Words {
 
 template <typename Word> MOE_KERNEL(kThreads) void copyWords(IndexedCopy copy, uint32_t blocks) {
   const int64_t i = *copy.index;
-  if (i < 0 || i >= copy.items) {
-    if (copy.outside && blockIndex() == 0 && threadIndex() == 0)
-      atomicAdd(copy.outside, 1);
-    return;
-  }
+  const bool isInside = i >= 0 && i < copy.items;
+  if (!isInside && copy.outside && blockIndex() == 0 && threadIndex() == 0)
+    atomicAdd(copy.outside, 1);
   const int64_t words = copy.bytes / static_cast<int64_t>(sizeof(Word));
-  const Word *from = static_cast<const Word *>(copy.from) + i * words;
+  const Word *from = static_cast<const Word *>(copy.from) + (isInside ? i : 0) * words;
   Word *to = static_cast<Word *>(copy.to);
   for (int64_t at = int64_t{blockIndex()} * kThreads + threadIndex(); at < words; at += int64_t{blocks} * kThreads)
-    to[at] = from[at];
+    to[at] = isInside ? from[at] : Word{};
 }
 
 template <typename Word> cudaError_t launchCopy(const IndexedCopy &copy, cudaStream_t stream) {

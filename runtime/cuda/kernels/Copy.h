@@ -21,7 +21,7 @@ struct IndexedCopy {
   void *to = nullptr;             ///< `bytes`; must not overlap `from`
   int64_t bytes = 0;
   int64_t items = 0;
-  int32_t *outside = nullptr; ///< counts the copies whose i is not in [0, items): they copy nothing; null: nobody asks
+  int32_t *outside = nullptr; ///< counts the copies whose i is not in [0, items): they write zeros; null: nobody asks
 };
 
 /// Launches only.

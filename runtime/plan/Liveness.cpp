@@ -4,13 +4,13 @@
 //
 //===--------------------------------------------------------------------------------------------------------------===//
 
-#include "runtime/cpu/Liveness.h"
+#include "runtime/plan/Liveness.h"
 
 #include <algorithm>
 #include <map>
 #include <optional>
 
-namespace moe::cpu {
+namespace moe {
 namespace {
 
 /// A set of bytes as disjoint ranges that do not touch.
@@ -113,4 +113,4 @@ std::vector<std::vector<ByteRange>> deadAfterSteps(const plan::Plan &plan, const
   return dead;
 }
 
-} // namespace moe::cpu
+} // namespace moe

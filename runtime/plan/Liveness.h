@@ -4,15 +4,15 @@
 //
 //===--------------------------------------------------------------------------------------------------------------===//
 
-#ifndef MOEC_RUNTIME_CPU_LIVENESS_H
-#define MOEC_RUNTIME_CPU_LIVENESS_H
+#ifndef MOEC_RUNTIME_PLAN_LIVENESS_H
+#define MOEC_RUNTIME_PLAN_LIVENESS_H
 
 #include "runtime/plan/plan.pb.h"
 
 #include <cstdint>
 #include <vector>
 
-namespace moe::cpu {
+namespace moe {
 
 /// Bytes [begin, end) of an arena.
 struct ByteRange {
@@ -27,6 +27,6 @@ struct ByteRange {
 /// Derived from the declared accesses alone.
 std::vector<std::vector<ByteRange>> deadAfterSteps(const plan::Plan &plan, const plan::Program &program);
 
-} // namespace moe::cpu
+} // namespace moe
 
-#endif // MOEC_RUNTIME_CPU_LIVENESS_H
+#endif // MOEC_RUNTIME_PLAN_LIVENESS_H

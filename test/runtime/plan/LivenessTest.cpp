@@ -4,7 +4,7 @@
 //
 //===--------------------------------------------------------------------------------------------------------------===//
 
-#include "runtime/cpu/Liveness.h"
+#include "runtime/plan/Liveness.h"
 #include "test/runtime/plan/PlanBuilder.h"
 
 #include <gtest/gtest.h>
@@ -12,7 +12,6 @@
 
 using namespace moe;
 using namespace moe::test;
-using cpu::ByteRange;
 using plan::Operand;
 
 namespace {
@@ -31,7 +30,7 @@ TEST(Liveness, ValuesDieAfterTheirLastReader) {
   builder.addCopy(a, b);
   builder.addCopy(part(a, 0, 32), part(state, 0, 32));
   builder.addCopy(b, state);
-  auto dead = cpu::deadAfterSteps(builder.file.plan, builder.file.plan.programs(0));
+  auto dead = deadAfterSteps(builder.file.plan, builder.file.plan.programs(0));
   ASSERT_EQ(dead.size(), 4u);
   EXPECT_TRUE(dead[0].empty());
   EXPECT_EQ(dead[1], (std::vector<ByteRange>{{1, 32, 64}})); // the second half of a
@@ -75,7 +74,7 @@ TEST(Liveness, AgreesWithASimulationByteByByte) {
     }
     *program.add_outputs()->mutable_slice() = anyPart();
     const plan::Plan &plan = builder.file.plan;
-    auto dead = cpu::deadAfterSteps(plan, program);
+    auto dead = deadAfterSteps(plan, program);
     for (int s = 0; s < 8; ++s)
       for (uint64_t at = 0; at < 48; ++at) {
         bool touched = false, scratch = false, reported = false;
