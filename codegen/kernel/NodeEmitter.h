@@ -21,7 +21,8 @@ namespace moe::codegen {
 /// Where the kernel stands in its loops, and what it has computed on the way there. Copied when entering a loop, so
 /// that values computed inside are forgotten outside.
 struct Scope {
-  /// Current index (of `indexBits`) of each dimension; of the vector dimension that of lane 0. Null where no loop is open.
+  /// Current index (of `indexBits`) of each dimension; of the vector dimension that of lane 0. Null where no loop is
+  /// open.
   llvm::SmallVector<mlir::Value> dims;
   /// Dimension that the lanes run along; -1: scalar code.
   int vectorDim = -1;

@@ -265,7 +265,7 @@ template <auto kernel> struct KernelOf {
   /// From within deduction: the parameters of the kernel.
   template <typename... Parameters>
   static cudaError_t launch(void (*)(Parameters...), const Launch &how, cudaStream_t stream, Parameters... arguments) {
-    void *pointers[] = {&arguments...};
+    void *pointers[] = {static_cast<void *>(&arguments)...};
 #ifdef __CUDACC__
     const void *function = reinterpret_cast<const void *>(kernel);
 #else

@@ -117,10 +117,11 @@ MOE_DEVICE void multiplyAccumulate(const FragmentA &a, const FragmentB &b, Accum
 /// The rows that the lanes point to.
 struct MatrixRows {
   const unsigned char *all;
-  MOE_DEVICE explicit MatrixRows(const Bf16 *row) : all(moe_sim_exchange(&row, sizeof(row))) {}
+  MOE_DEVICE explicit MatrixRows(const Bf16 *row)
+      : all(moe_sim_exchange(static_cast<const void *>(&row), sizeof(const Bf16 *))) {}
   MOE_DEVICE const Bf16 *row(int matrix, int r) const {
     const Bf16 *pointer;
-    std::memcpy(&pointer, all + (8 * matrix + r) * MOE_SIM_EXCHANGE_BYTES, sizeof(pointer));
+    std::memcpy(static_cast<void *>(&pointer), all + (8 * matrix + r) * MOE_SIM_EXCHANGE_BYTES, sizeof(const Bf16 *));
     return pointer;
   }
 };

@@ -1,4 +1,6 @@
 /* Exports what backends of earlier releases did. Nobody may call it. */
 #include <stdlib.h>
 
-__attribute__((visibility("default"))) void *moerunCreateDevice2(void) { abort(); }
+__attribute__((visibility("default"))) void *moerunCreateDevice2(void) {
+  abort();
+}
