@@ -50,8 +50,7 @@ template <int dim> MOE_KERNEL(kBf16Threads) void attentionDqBf16(Arguments a) {
   barrier();
   WarpRows<dim> queries, douts;
   queries.load(shared.keys);
-  douts.load(shared.values);
-  barrier();
+  douts.load(shared.values); // before the barrier of `loadVisible`: tiles are then overwritten
   float lse[2], delta[2];
   MOE_UNROLL
   for (int i = 0; i < 2; ++i) {

@@ -44,8 +44,7 @@ template <int dim> MOE_KERNEL(kBf16Threads) void attentionBf16(Arguments a) {
   loadTile(shared.keys, Rows<Bf16>(a.p.q, at, stride, count, D));
   barrier();
   WarpRows<dim> queries;
-  queries.load(shared.keys);
-  barrier();
+  queries.load(shared.keys); // before the barrier of `loadVisible`: the tile is then overwritten
 
   float largest[2] = {kHidden, kHidden}, total[2] = {0.0f, 0.0f};
   Accumulator sums[dim / 8];
