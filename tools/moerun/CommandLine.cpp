@@ -88,9 +88,11 @@ Expected<Arguments> parseArguments(const Command &command, std::span<const char 
   for (size_t i = 0; i < words.size(); ++i) {
     std::string_view word = words[i];
     if (!word.starts_with("-") || word == "-") {
-      if (hasOperand)
+      if (hasOperand || command.operand.empty())
         return usage("unexpected argument '" + std::string(word) + "'",
-                     "the " + std::string(command.operand) + " is '" + result.operand + "'", helpHint);
+                     hasOperand ? "the " + std::string(command.operand) + " is '" + result.operand + "'"
+                                : "the command takes flags alone",
+                     helpHint);
       result.operand = word;
       hasOperand = true;
       continue;
@@ -121,7 +123,7 @@ Expected<Arguments> parseArguments(const Command &command, std::span<const char 
     }
     result.values.insert_or_assign(std::string(name), std::move(value));
   }
-  if (!hasOperand)
+  if (!hasOperand && !command.operand.empty())
     return usage("no " + std::string(command.operand) + " given",
                  "the command is `moerun " + std::string(command.name) + " " + std::string(command.operand) +
                      " [flags]`",
@@ -158,8 +160,8 @@ static std::string wrapped(std::string_view text, size_t indent) {
 
 std::string helpText(const Command &command) {
   constexpr size_t indent = 34;
-  std::string text = "usage: moerun " + std::string(command.name) + " " + std::string(command.operand) +
-                     " [flags]\n\n" + wrapped(command.summary, 0) + "\n\n";
+  std::string text = "usage: moerun " + std::string(command.name) + (command.operand.empty() ? "" : " ") +
+                     std::string(command.operand) + " [flags]\n\n" + wrapped(command.summary, 0) + "\n\n";
   auto row = [&](std::string left, std::string_view help) {
     left = "  " + left;
     if (left.size() + 2 > indent)

@@ -29,7 +29,7 @@ struct Flag {
 struct Command {
   std::string_view name;
   std::string_view summary;
-  std::string_view operand; ///< "PLAN"
+  std::string_view operand; ///< "PLAN"; empty: none
   std::vector<Flag> flags;
   std::string_view notes; ///< printed below the flags
 };

@@ -68,6 +68,7 @@ Status runEval(const Arguments &arguments) {
   if (!common)
     return tl::unexpected(common.error());
   TrainLog log(common->format);
+  common->choices = algorithmsFile(arguments);
   auto opened = openSession(*common, log);
   if (!opened)
     return tl::unexpected(opened.error());

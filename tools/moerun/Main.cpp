@@ -20,11 +20,14 @@ struct Entry {
 };
 } // namespace
 
-static constexpr Entry entries[] = {
-    {trainCommand, runTrain}, {evalCommand, runEval}, {runCommand, runRun}, {benchCommand, runBench}};
+static constexpr Entry entries[] = {{trainCommand, runTrain},
+                                    {evalCommand, runEval},
+                                    {runCommand, runRun},
+                                    {benchCommand, runBench},
+                                    {doctorCommand, runDoctor}};
 
 static std::string overview() {
-  std::string text = "usage: moerun COMMAND PLAN [flags]\n\nRuns plans that `moec compile` has made.\n\n";
+  std::string text = "usage: moerun COMMAND [PLAN] [flags]\n\nRuns plans that `moec compile` has made.\n\n";
   for (const Entry &entry : entries) {
     std::string name = "  " + std::string(entry.command().name);
     name.resize(10, ' ');
@@ -50,7 +53,7 @@ static void print(std::string text) {
 
 static int dispatch(std::span<const char *const> words) {
   if (words.empty())
-    return usageError("no command given", "the commands are train, eval, run and bench");
+    return usageError("no command given", "the commands are train, eval, run, bench and doctor");
   std::string_view name = words[0];
   if (name == "--help" || name == "-h" || name == "help") {
     print(overview());

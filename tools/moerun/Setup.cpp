@@ -9,6 +9,8 @@
 #include "runtime/checkpoint/StateInit.h"
 #include "runtime/log/MemoryUsage.h"
 
+#include <filesystem>
+
 namespace moe {
 
 std::vector<Flag> withCommonFlags(std::vector<Flag> flags) {
@@ -75,6 +77,7 @@ Expected<OpenedSession> openSession(const CommonOptions &options, TrainLog &log)
   sessionOptions.device = target.device();
   sessionOptions.poison = options.poison;
   sessionOptions.profile = options.profile;
+  sessionOptions.choices = options.choices;
   OpenedSession opened;
   opened.residentBefore = residentBytes();
   auto session = Session::create(std::move(*file), sessionOptions);
@@ -86,6 +89,11 @@ Expected<OpenedSession> openSession(const CommonOptions &options, TrainLog &log)
   }
   opened.session = std::move(*session);
   return opened;
+}
+
+std::string algorithmsFile(const Arguments &arguments) {
+  return arguments.has("save-dir") ? (std::filesystem::path(arguments.text("save-dir")) / "algorithms.json").string()
+                                   : std::string();
 }
 
 Status initialise(Session &session, const CommonOptions &options) {

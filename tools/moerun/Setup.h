@@ -29,6 +29,7 @@ struct CommonOptions {
   int threads = 0;      ///< 0 = as the plan says
   double deadline = 0;
   std::string weights, initState;
+  std::string choices; ///< see SessionOptions::choices; set by commands that have a folder
   std::optional<uint64_t> seed;
   TrainLog::Format format = TrainLog::Format::Automatic;
 };
@@ -43,6 +44,11 @@ struct OpenedSession {
 };
 Expected<OpenedSession> openSession(const CommonOptions &options, TrainLog &log);
 
+/// Where the runs of a folder of checkpoints record what their device chose (see SessionOptions::choices); empty
+/// without
+/// --save-dir.
+std::string algorithmsFile(const Arguments &arguments);
+
 /// First values of the state, from the plan, the model's weights and --init-state.
 Status initialise(Session &session, const CommonOptions &options);
 
@@ -56,10 +62,12 @@ const Command &trainCommand();
 const Command &evalCommand();
 const Command &runCommand();
 const Command &benchCommand();
+const Command &doctorCommand();
 Status runTrain(const Arguments &arguments);
 Status runEval(const Arguments &arguments);
 Status runRun(const Arguments &arguments);
 Status runBench(const Arguments &arguments);
+Status runDoctor(const Arguments &arguments);
 
 } // namespace moe
 

@@ -104,6 +104,7 @@ Status runTrain(const Arguments &arguments) {
     return tl::unexpected(options.error());
   TrainLog log(common->format);
 
+  common->choices = algorithmsFile(arguments);
   auto opened = openSession(*common, log);
   if (!opened)
     return tl::unexpected(opened.error());

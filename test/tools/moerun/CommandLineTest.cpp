@@ -29,6 +29,18 @@ static std::string problemOf(std::vector<const char *> words) {
   return arguments.error().what + "; " + arguments.error().why;
 }
 
+TEST(CommandLine, ACommandMayTakeFlagsAlone) {
+  static const Command bare = {"doctor", "Examines.", "", {{"json", "", "as JSON"}}, ""};
+  const char *flag[] = {"--json"}, *word[] = {"p.moe"};
+  auto arguments = parseArguments(bare, flag);
+  ASSERT_TRUE(arguments) << arguments.error().str();
+  EXPECT_TRUE(arguments->has("json"));
+  auto refused = parseArguments(bare, word);
+  ASSERT_FALSE(refused);
+  EXPECT_EQ(refused.error().what, "unexpected argument 'p.moe'");
+  EXPECT_TRUE(helpText(bare).starts_with("usage: moerun doctor [flags]\n"));
+}
+
 TEST(CommandLine, ReadsBothForms) {
   auto arguments = parse({"--data", "a b", "--max-update=7", "p.moe", "--resume"});
   ASSERT_TRUE(arguments);
