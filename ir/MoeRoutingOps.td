@@ -39,7 +39,6 @@ def Moe_RouteOp : Moe_Op<"route", [Pure, InferTypeOpAdaptor, AttrSizedOperandSeg
   let decompositionStatus = "yes";
   let cpuStatus = "yes";
   let precisionRole = "Exact";
-  let cudaStatus = "planned: the step of the CUDA backend";
 }
 
 def Moe_RouteBackwardOp : Moe_Op<"route_backward", [Pure, InferTypeOpAdaptor]> {
@@ -50,7 +49,6 @@ def Moe_RouteBackwardOp : Moe_Op<"route_backward", [Pure, InferTypeOpAdaptor]> {
   let adjointStatus = "no: second derivatives are not supported";
   let decompositionStatus = "no: the adjoint of the decomposition of route says the same";
   let cpuStatus = "yes";
-  let cudaStatus = "planned: the step of the CUDA backend";
 }
 
 def Moe_DispatchOp : Moe_Op<"dispatch", [Pure, InferTypeOpAdaptor, DifferentiableReads, Decomposable]> {

@@ -160,7 +160,6 @@ def Moe_DotOp : Moe_PureOp<"dot", [Differentiable]> {
   let adjointStatus = "yes";
   let cpuStatus = "yes";
   let precisionRole = "Compute";
-  let cudaStatus = "planned: the step of the CUDA backend";
 }
 
 def Moe_GatherOp : Moe_PureOp<"gather", [Differentiable]> {
@@ -188,7 +187,6 @@ def Moe_ScatterAddOp : Moe_ShapedOp<"scatter_add", [Differentiable]> {
   }];
   let adjointStatus = "yes";
   let cpuStatus = "yes";
-  let cudaStatus = "planned: the step of the CUDA backend";
 }
 
 #endif // MOE_TENSOR_OPS_TD

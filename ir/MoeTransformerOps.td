@@ -65,7 +65,6 @@ def Moe_AttentionOp : Moe_Op<"attention", [Pure, InferTypeOpAdaptor, AttrSizedOp
   let adjointStatus = "yes";
   let decompositionStatus = "yes";
   let cpuStatus = "yes";
-  let cudaStatus = "planned: the step of the CUDA backend";
 }
 
 def Moe_AttentionBackwardOp : Moe_Op<"attention_backward", [Pure, InferTypeOpAdaptor, AttrSizedOperandSegments]> {
@@ -84,7 +83,6 @@ def Moe_AttentionBackwardOp : Moe_Op<"attention_backward", [Pure, InferTypeOpAda
   let adjointStatus = "no: second derivatives are not supported";
   let decompositionStatus = "no: the adjoint of the decomposition of attention says the same";
   let cpuStatus = "yes";
-  let cudaStatus = "planned: the step of the CUDA backend";
 }
 
 #endif // MOE_TRANSFORMER_OPS_TD
