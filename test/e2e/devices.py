@@ -58,7 +58,16 @@ refuses("backend that is no library", "sm_90.moe", "cannot load the backend", "l
 if hasBackend:
     found, installed = facts("cuda")
     report.check(installed and found["runtime"][0].startswith("CUDA 13") and "cuBLASLt 13" in found["matrix products"][0], str(found))
+    # What is carried to machines that have CUDA alone.
+    carried = BUILD / "carried/bin/moerun"
+    for path, allowed in ((carried, {"libc", "libm", "ld-linux-x86-64"}),
+                          (carried.parents[1] / "lib/libmoerun-cuda.so", {"libc", "libm", "ld-linux-x86-64", "libcublasLt"})):  # fmt: skip
+        needed = re.findall(r"NEEDED.*\[(.*)\]", lab.run("readelf", "-d", path).stdout)
+        report.check({name.split(".so")[0] for name in needed} <= allowed, f"{path.name} needs {' '.join(needed)}")
+    report.check(facts("cuda", carried) == (found, installed), "the carried program and its backend fit together")
+    report.check(not facts("cpu", carried)[1], "it has no other backend")
     if not pathlib.Path("/proc/driver/nvidia").exists():
+        refuses("no driver", "sm_90.moe", "no NVIDIA driver", program=carried)
         report.check(found["driver"][0] == "missing" and "--target cpu" in found["driver"][1], "doctor without a driver")
         refuses("no driver", "sm_90.moe", "no NVIDIA driver", "--target cpu")
 if hasSimulator:
