@@ -22,8 +22,7 @@ import numpy as np
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))
 from torch_peer import programs, safetensors  # noqa: E402
-from torch_peer.model import Config  # noqa: E402
-from torch_peer.training import Recipe  # noqa: E402
+from torch_peer.settings import Config, Recipe  # noqa: E402
 
 FIRST_TOKEN, BATCHES = 4, 4
 # Relative, of a first loss: sums over some thousand tokens in float32.

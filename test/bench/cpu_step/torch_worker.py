@@ -12,8 +12,9 @@ import torch
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))
 from torch_peer import safetensors  # noqa: E402
-from torch_peer.model import Config, LanguageModel  # noqa: E402
-from torch_peer.training import Recipe, Trainer  # noqa: E402
+from torch_peer.model import LanguageModel  # noqa: E402
+from torch_peer.settings import Config, Recipe  # noqa: E402
+from torch_peer.training import Trainer  # noqa: E402
 
 
 def resident(key):

@@ -21,8 +21,9 @@ import torch
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))
 from torch_peer import data, programs, safetensors  # noqa: E402
-from torch_peer.model import Config, LanguageModel  # noqa: E402
-from torch_peer.training import Recipe, Trainer, evaluate  # noqa: E402
+from torch_peer.model import LanguageModel  # noqa: E402
+from torch_peer.settings import Config, Recipe  # noqa: E402
+from torch_peer.training import Trainer, evaluate  # noqa: E402
 
 ROWS = 16
 CURVE_TOLERANCE = 0.03  # bits per byte: two float32 runs of one model drift apart where a near tie is routed otherwise

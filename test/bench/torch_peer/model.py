@@ -3,40 +3,11 @@
 Written from the published formulas, in the form that is fast in PyTorch: tokens are moved to experts by index, no
 tokens x experts x capacity tensor exists, attention is `scaled_dot_product_attention`. Without dropout.
 """
-import dataclasses
 import math
 
 import torch
 import torch.nn.functional as F
 from torch import nn
-
-
-@dataclasses.dataclass(frozen=True)
-class Config:
-    layers: int = 4
-    width: int = 192
-    ffn: int = 768
-    heads: int = 6
-    length: int = 256
-    vocabulary: int = 260
-    moe_freq: int = 2
-    experts: int = 8
-    gate_loss: float = 0.01  # weight of the mean of the layers' auxiliary losses
-    eval_fraction: float = 0.25  # capacity in evaluation = ceil(fraction * tokens)
-    learned_positions: bool = True
-    pad: int = 1
-
-    def flags(self):
-        """The same model as arguments of `moec model transformer_lm_gpt`."""
-        values = {
-            "decoder-layers": self.layers, "decoder-embed-dim": self.width, "decoder-ffn-embed-dim": self.ffn,
-            "decoder-attention-heads": self.heads, "tokens-per-sample": self.length, "vocab-size": self.vocabulary,
-            "moe-freq": self.moe_freq, "moe-expert-count": self.experts, "moe-gate-loss-wt": self.gate_loss,
-            "moe-eval-capacity-token-fraction": self.eval_fraction, "pad-id": self.pad,
-            "moe-second-expert-policy": "all", "dropout": 0, "attention-dropout": 0,
-        }  # fmt: skip
-        flags = [word for flag, value in values.items() for word in (f"--{flag}", str(value))]
-        return flags + ["--share-decoder-input-output-embed"] + ["--decoder-learned-pos"] * self.learned_positions
 
 
 def sinusoids(rows, width, pad):
@@ -62,7 +33,7 @@ class Attention(nn.Module):
         if padding is None:
             y = F.scaled_dot_product_attention(q, k, v, is_causal=True)
         else:
-            seen = ~padding[:, None, None, :] & torch.ones(length, length, dtype=torch.bool).tril()
+            seen = ~padding[:, None, None, :] & torch.ones(length, length, dtype=torch.bool, device=x.device).tril()
             y = F.scaled_dot_product_attention(q, k, v, attn_mask=seen)
             y = torch.where(seen.any(-1, keepdim=True), y, 0.0)  # whoever sees no key gets nothing
         return self.out_proj(y.transpose(1, 2).reshape(rows, length, width))
@@ -107,7 +78,7 @@ class Moe(nn.Module):
         logits = self.gate.wg(x).float() if x.dtype != torch.float64 else self.gate.wg(x)
         p = logits.softmax(-1)
 
-        numbers = torch.arange(experts)
+        numbers = torch.arange(experts, device=x.device)
         first = p.argmax(-1)
         is_first = first[:, None] == numbers
         second = logits.masked_fill(is_first, -math.inf).argmax(-1)

@@ -1,37 +1,5 @@
 """Updates as tools/demo.yaml describes them, by PyTorch's own AdamW and clipping."""
-import dataclasses
-import math
-
 import torch
-
-
-@dataclasses.dataclass(frozen=True)
-class Recipe:
-    lr: float = 1.0e-3
-    betas: tuple = (0.9, 0.98)
-    eps: float = 1.0e-8
-    weight_decay: float = 0.01
-    warmup: int = 100
-    total: int = 1200
-    end_lr: float = 1.0e-4
-    clip_norm: float = 1.0
-    seed: int = 1
-
-    def rate(self, done):
-        """Learning rate of the update after `done` ones: linear warm-up from 0, then half a cosine."""
-        if done < self.warmup:
-            return self.lr * done / self.warmup
-        t = min((done - self.warmup) / (self.total - self.warmup), 1.0)
-        return self.end_lr + (self.lr - self.end_lr) / 2 * (1 + math.cos(math.pi * t))
-
-    def yaml(self):
-        return (
-            f"optimizer: {{name: adamw, lr: {self.lr}, betas: {list(self.betas)}, eps: {self.eps:e}, "
-            f"weight_decay: {self.weight_decay}}}\n"
-            f"schedule: {{name: cosine, warmup_updates: {self.warmup}, total_updates: {self.total}, "
-            f"end_lr: {self.end_lr}}}\n"
-            f"clip_norm: {self.clip_norm}\nseed: {self.seed}\n"
-        )
 
 
 class Trainer:
