@@ -58,7 +58,7 @@ template <typename Object, typename Attribute, typename Value>
 void set(cublasStatus_t &status, cublasStatus_t (*function)(Object, Attribute, const void *, size_t), Object object,
          Attribute attribute, const Value &value) {
   if (status == CUBLAS_STATUS_SUCCESS)
-    status = function(object, attribute, &value, sizeof(value));
+    status = function(object, attribute, static_cast<const void *>(&value), sizeof(value));
 }
 
 struct DestroyPreference {

@@ -23,8 +23,9 @@ public:
     const auto &order = step.kernel().pointers();
     for (int i = 0; i < (order.empty() ? step.operands_size() : order.size()); ++i)
       pointers.push_back(context.address(step, order.empty() ? i : static_cast<int>(order[i])));
+    arguments.reserve(pointers.size());
     for (void *&pointer : pointers)
-      arguments.push_back(&pointer);
+      arguments.push_back(static_cast<void *>(&pointer));
   }
 
   Status enqueue(cudaStream_t stream) override {

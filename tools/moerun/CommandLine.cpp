@@ -104,6 +104,7 @@ Expected<Arguments> parseArguments(const Command &command, std::span<const char 
     auto flag = std::ranges::find(command.flags, name, &Flag::name);
     if (flag == command.flags.end() || !word.starts_with("--")) {
       std::vector<std::string_view> names;
+      names.reserve(command.flags.size());
       for (const Flag &known : command.flags)
         names.push_back(known.name);
       std::string nearest = nearestName(name, names);

@@ -6,6 +6,8 @@
 
 #include "test/gpu/backend/Rig.h"
 
+#include <numeric>
+
 using namespace moe;
 using namespace moe::test;
 using plan::Operand;
@@ -107,9 +109,8 @@ struct Choice {
 TEST(CudaDevice, CopiesWhatAnIndexChooses) {
   Choice choice;
   ASSERT_TRUE(choice.rig.open());
-  std::vector<int64_t> values;
-  for (int64_t i = 0; i < 15; ++i)
-    values.push_back(100 + i);
+  std::vector<int64_t> values(15);
+  std::iota(values.begin(), values.end(), 100);
   choice.rig.put(choice.from, values);
   for (int64_t i : {4, 0, 2}) {
     choice.rig.put(choice.index, std::vector<int64_t>{i});

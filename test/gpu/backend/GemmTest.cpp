@@ -50,6 +50,7 @@ struct Matrix {
     if (type == plan::F32)
       return rig.put(slice, values);
     std::vector<uint16_t> narrow;
+    narrow.reserve(values.size());
     for (float value : values)
       narrow.push_back(static_cast<uint16_t>(std::bit_cast<uint32_t>(value) >> 16));
     rig.put(slice, narrow);

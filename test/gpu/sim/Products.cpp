@@ -190,7 +190,7 @@ bool isSupported(const Desc &desc, const Layout &a, const Layout &b, const Layou
 template <typename T> cublasStatus_t assign(T &field, const void *buffer, size_t bytes) {
   if (bytes != sizeof(T))
     return CUBLAS_STATUS_INVALID_VALUE;
-  std::memcpy(&field, buffer, bytes);
+  std::memcpy(static_cast<void *>(&field), buffer, bytes);
   return CUBLAS_STATUS_SUCCESS;
 }
 

@@ -11,7 +11,6 @@
 #include "test/gpu/sim/Undefined.h"
 
 #include <algorithm>
-#include <cstdio>
 #include <cstdlib>
 #include <cstring>
 #include <fstream>
@@ -41,8 +40,11 @@ Settings fromEnvironment() {
   result.memory = numberFrom("MOE_SIM_MEMORY", result.memory);
   result.driver = static_cast<int>(numberFrom("MOE_SIM_DRIVER", 13000));
   result.algorithm = static_cast<int>(numberFrom("MOE_SIM_ALGORITHM", 0));
-  if (const char *text = std::getenv("MOE_SIM_CAPABILITY"))
-    std::sscanf(text, "%d.%d", &result.major, &result.minor);
+  if (const char *text = std::getenv("MOE_SIM_CAPABILITY")) {
+    char *point = nullptr;
+    result.major = static_cast<int>(std::strtol(text, &point, 10));
+    result.minor = *point == '.' ? static_cast<int>(std::strtol(point + 1, nullptr, 10)) : 0;
+  }
   if (const char *text = std::getenv("MOE_SIM_TRACE"))
     result.trace = text;
   return result;

@@ -109,6 +109,7 @@ private:
 
   static std::vector<Range> rangesOf(const Step &step) {
     std::vector<Range> ranges;
+    ranges.reserve(step.accesses.size());
     for (const MoeSimAccess &access : step.accesses)
       ranges.push_back({beginOf(access), beginOf(access) + access.bytes, access.access != plan::Operand::READ});
     return ranges;

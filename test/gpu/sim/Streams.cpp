@@ -110,6 +110,7 @@ void moe_sim_end_step(void) {
   std::shared_ptr<const Step> step = std::exchange(current().step, nullptr);
   std::vector<Task> tasks = std::exchange(current().tasks, {});
   std::vector<const Task *> pointers;
+  pointers.reserve(tasks.size());
   for (const Task &task : tasks)
     pointers.push_back(&task);
   if (!pointers.empty())

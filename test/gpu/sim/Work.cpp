@@ -88,6 +88,7 @@ public:
 
   std::string operator()(const RunMode &mode) const {
     std::vector<void *> pointers;
+    pointers.reserve(values.size());
     for (const auto &value : values)
       pointers.push_back(const_cast<std::max_align_t *>(value.data()));
     return runGrid(kernel, pointers.data(), blocks, threads, sharedBytes, mode.order, mode.garbage);
