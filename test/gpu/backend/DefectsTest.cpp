@@ -49,6 +49,7 @@ INSTANTIATE_TEST_SUITE_P(Kernels, Defects,
                                          Defect{"reads_beyond", "gives other bits"},
                                          Defect{"writes_beyond", "writes what it does not declare"},
                                          Defect{"reads_far_away", "reads what it does not declare"},
+                                         Defect{"reads_by_garbage", "reads what it does not declare"},
                                          Defect{"writes_its_input", "writes what it does not declare"},
                                          Defect{"splits_at_a_barrier", "waits at a barrier"}),
                          [](const auto &defect) { return std::string(defect.param.kernel); });

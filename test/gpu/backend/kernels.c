@@ -59,6 +59,10 @@ void writes_beyond(void *const *arguments) {
 void reads_far_away(void *const *arguments) {
   POINTER(float, 1)[global()] = (POINTER(const float, 0) + 1024 * 1024)[global()];
 }
+/* Farther than guards reach: 64 GiB. */
+void reads_by_garbage(void *const *arguments) {
+  POINTER(float, 1)[global()] = (POINTER(const float, 0) - ((int64_t)1 << 34))[global()];
+}
 void writes_its_input(void *const *arguments) {
   POINTER(float, 1)[global()] = 1;
   POINTER(float, 0)[global()] = 2;

@@ -9,6 +9,7 @@
 #include "test/gpu/sim/State.h"
 
 #include <algorithm>
+#include <array>
 #include <csignal>
 #include <cstdint>
 #include <cstring>
@@ -25,6 +26,8 @@ struct Watch {
   bool active = false;
   void *address = nullptr; ///< of the first violation
   bool write = false;
+  std::array<std::byte *, 4096> strays = {}; ///< pages mapped far from all allocations, for accesses to go on
+  size_t strayCount = 0;
 };
 Watch watch;
 struct sigaction previous;
@@ -46,18 +49,42 @@ bool isWrite([[maybe_unused]] void *context) {
 #endif
 }
 
+void note(std::byte *address, void *context) {
+  if (watch.address)
+    return;
+  watch.address = address;
+  watch.write = isWrite(context);
+}
+
+/// An access far away, by an index that is garbage say, meets a page of its own.
+bool mapStray(std::byte *address) {
+  if (!address || watch.strayCount == watch.strays.size())
+    return false;
+  std::byte *page = pageOf(address);
+  void *mapped =
+      ::mmap(page, pageSize(), PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED_NOREPLACE, -1, 0);
+  if (mapped == MAP_FAILED)
+    return false;
+  if (mapped != page) { // kernels that do not know the flag
+    ::munmap(mapped, pageSize());
+    return false;
+  }
+  watch.strays[watch.strayCount++] = page;
+  return true;
+}
+
 void onFault(int /*signal*/, siginfo_t *info, void *context) {
   auto *address = static_cast<std::byte *>(info->si_addr);
-  if (watch.active)
+  if (watch.active) {
     for (const Allocation &allocation : deviceMemory())
       if (address + kGuard >= allocation.begin && address < allocation.end() + kGuard) {
-        if (!watch.address) {
-          watch.address = address;
-          watch.write = isWrite(context);
-        }
+        note(address, context);
         if (::mprotect(pageOf(address), pageSize(), PROT_READ | PROT_WRITE) == 0)
           return;
       }
+    if (mapStray(address))
+      return note(address, context);
+  }
   // Not ours: the instruction runs once more, and into whoever was there before.
   ::sigaction(SIGSEGV, &previous, nullptr);
 }
@@ -114,7 +141,8 @@ void Protection::arm() {
     protect(allocation.begin, allocation.end(), PROT_NONE);
   for (const Pages &span : pages)
     protect(span.begin, span.end, span.written ? PROT_READ | PROT_WRITE : PROT_READ);
-  watch = {.active = true};
+  watch.active = true;
+  watch.address = nullptr;
   struct sigaction action = {};
   action.sa_sigaction = onFault;
   action.sa_flags = SA_SIGINFO | SA_NODEFER;
@@ -125,6 +153,9 @@ void Protection::disarm() {
   if (!std::exchange(watch.active, false))
     return;
   ::sigaction(SIGSEGV, &previous, nullptr);
+  for (size_t i = 0; i < watch.strayCount; ++i)
+    ::munmap(watch.strays[i], pageSize());
+  watch.strayCount = 0;
   for (const Allocation &allocation : deviceMemory()) {
     protect(allocation.begin, allocation.end(), PROT_READ | PROT_WRITE);
     if (watch.address) { // a guard may have been opened

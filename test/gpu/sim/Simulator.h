@@ -7,9 +7,10 @@
 // The stand-ins of the CUDA runtime and of cuBLASLt execute on host memory what real ones execute on a device:
 //
 //  * Work goes step by step (runtime/cuda/Simulated.h). While a step runs, pages outside its declared slices can not be
-//    touched, pages that it only reads can not be written, and the bytes of other values on the same pages hold garbage
-//    that must survive. Slices that it writes, and scratch, hold garbage before.
-//  * A step with kernels runs twice, with opposite orders of threads and other garbage; a bit that differs is an error.
+//    touched, pages that it only reads can not be written, and the bytes of other values on the same pages must
+//    survive. Slices that it writes, and scratch, hold garbage before.
+//  * A step with kernels or products runs twice, with opposite orders of threads, other garbage, and then also other
+//    values around; a bit that differs is an error.
 //  * Fresh memory, scratch of earlier steps and what a step leaves of the slices it declares to write are undefined.
 //  They
 //    hold garbage, too, for steps that read them, and NaN or -1 for the host. Copies of them are as undefined.

@@ -18,11 +18,15 @@
 namespace moe::sim {
 namespace {
 
-/// What memory holds that nobody has written: NaN and -1 at first, plausible numbers and indices out of range then.
-/// What the step may not touch differs from it in kAround.
-constexpr uint8_t kAround = 0x08;
+/// What memory holds that nobody has written: NaN and -1 at first, tiny numbers and indices out of range then. What the
+/// step may not touch is as ever at first and differs then.
 constexpr RunMode kFirst = {Order::Ascending, 0xFF};
-constexpr RunMode kSecond = {Order::Descending, 0x41};
+constexpr RunMode kSecond = {Order::Descending, 0x01};
+
+/// Another value for each byte: what was true is false, what was a number of moderate size is a large or a small one.
+std::byte other(const std::byte *at, std::byte value) {
+  return value ^ std::byte(reinterpret_cast<uintptr_t>(at) % 4 == 3 ? 0x41 : 0x01);
+}
 
 /// Bytes that a step writes.
 struct Segment {
@@ -81,9 +85,9 @@ public:
 
   std::string run() {
     Contents before = save<Segment>(segments);
-    if (std::string problem = once(kFirst); !problem.empty())
+    if (std::string problem = once(kFirst, /*hidesRest=*/false); !problem.empty())
       return problem;
-    if (undefined.empty() && std::ranges::none_of(tasks, &Task::isKernel)) {
+    if (undefined.empty() && std::ranges::none_of(tasks, &Task::computes)) {
       for (const Segment &segment : segments)
         define(segment);
       return {};
@@ -92,7 +96,7 @@ public:
     for (size_t i = 0; i < segments.size(); ++i)
       if (segments[i].kept)
         std::ranges::copy(before[i], segments[i].begin);
-    if (std::string problem = once(kSecond); !problem.empty())
+    if (std::string problem = once(kSecond, /*hidesRest=*/true); !problem.empty())
       return problem;
     for (size_t i = 0; i < segments.size(); ++i)
       if (std::string problem = compare(first[i], segments[i]); !problem.empty())
@@ -124,7 +128,7 @@ private:
     return text;
   }
 
-  std::string once(const RunMode &mode) {
+  std::string once(const RunMode &mode, bool hidesRest) {
     for (const Segment &segment : segments)
       if (!segment.kept)
         std::memset(segment.begin, mode.garbage, segment.size());
@@ -132,8 +136,9 @@ private:
       std::memset(part.begin, mode.garbage, static_cast<size_t>(part.end - part.begin));
     Contents around = save(protection.exposed());
     for (const Exposed &part : protection.exposed())
-      if (!part.read)
-        std::memset(part.begin, mode.garbage ^ kAround, static_cast<size_t>(part.end - part.begin));
+      if (hidesRest && !part.read)
+        for (std::byte *at = part.begin; at < part.end; ++at)
+          *at = other(at, *at);
 
     std::string problem;
     protection.arm();
@@ -151,9 +156,11 @@ private:
     std::vector<std::byte> expected;
     for (size_t i = 0; i < around.size(); ++i) {
       const Exposed &part = protection.exposed()[i];
-      if (!part.read) // what lay there was garbage then
-        std::ranges::fill(expected = around[i], std::byte(mode.garbage ^ kAround));
-      auto [wrong, same] = std::mismatch(part.begin, part.end, part.read ? around[i].begin() : expected.begin());
+      expected = around[i];
+      if (hidesRest && !part.read)
+        for (size_t at = 0; at < expected.size(); ++at)
+          expected[at] = other(part.begin + at, expected[at]);
+      auto [wrong, same] = std::mismatch(part.begin, part.end, expected.begin());
       if (wrong != part.end && problem.empty())
         problem = what(nullptr) + ": writes what it does not declare to write, at " + describeAddress(wrong);
       std::ranges::copy(around[i], part.begin);

@@ -27,7 +27,7 @@ struct RunMode {
 /// A launch, a copy, a fill, a product.
 struct Task {
   std::string name;
-  bool isKernel = false;                           ///< depends on the mode unless it is right
+  bool computes = false;                           ///< depends on the mode unless it is right
   std::function<std::string(const RunMode &)> run; ///< returns what went wrong
 };
 

@@ -1,0 +1,217 @@
+//===- declared_slices.cpp - Every declaration of a real plan is needed -------------------------------------------===//
+//
+// Part of the moec project, under the Apache License v2.0.
+//
+//===--------------------------------------------------------------------------------------------------------------===//
+//
+//   declared_slices PLAN
+//
+// The steps of a plan for the simulated device run one by one. Before each, the same step runs with one of its operands
+// declared wrongly: not at all, four bytes too short, read only where it is written, overwritten where it is added to.
+// The device must notice, and those that it does not are listed by kind of step and operand. There are some, since what
+// a step touches depends on data: rows of experts that got few tokens, upper halves of small integers, slots of tokens
+// that no expert took; and a sum of one summand, in place, writes what is there. They must stay few.
+//
+//===--------------------------------------------------------------------------------------------------------------===//
+
+#include "runtime/cuda/CudaDevice.h"
+#include "runtime/cuda/Steps.h"
+#include "runtime/plan/StepKind.h"
+
+#include <algorithm>
+#include <cstring>
+#include <functional>
+#include <iostream>
+#include <map>
+#include <random>
+#include <set>
+
+using namespace moe;
+
+namespace {
+
+struct Mutation {
+  const char *name;
+  double least;                               ///< share of the mutants that must be noticed
+  std::function<bool(plan::Operand &)> apply; ///< false: does not apply
+};
+
+const Mutation mutations[] = {
+    {"not declared", 0.98,
+     [](plan::Operand &operand) {
+       operand.mutable_slice()->set_bytes(0);
+       return true;
+     }},
+    {"too short", 0.90,
+     [](plan::Operand &operand) {
+       operand.mutable_slice()->set_bytes(operand.slice().bytes() - std::min<uint64_t>(4, operand.slice().bytes()));
+       return operand.slice().bytes() > 0;
+     }},
+    {"read only", 0.98,
+     [](plan::Operand &operand) {
+       bool isRead = operand.access() == plan::Operand::READ;
+       operand.set_access(plan::Operand::READ);
+       return !isRead;
+     }},
+    {"overwritten", 0.90,
+     [](plan::Operand &operand) {
+       bool isSum = operand.access() == plan::Operand::READ_WRITE;
+       operand.set_access(plan::Operand::WRITE);
+       return isSum;
+     }},
+};
+
+/// Whether the size of the operand says what the step does, so that a mutant does something else and nothing wrong.
+bool isMeasure(const plan::Step &step, int operand) {
+  return step.has_fill() || (step.has_copy() && operand < 2);
+}
+
+struct Mutant {
+  std::string what; ///< "gemm: operand 4 (SCRATCH) not declared"
+  const Mutation *mutation = nullptr;
+  int step = 0; ///< of the listing
+};
+
+/// The steps of some programs in order, as programs of one step each, mutants before what they come from.
+struct Listing {
+  plan::Plan plan;
+  std::map<int, Mutant> mutants; ///< by program
+};
+
+void addProgram(plan::Plan &plan, const plan::Step &step) {
+  plan::Program &program = *plan.add_programs();
+  program.set_name(std::to_string(plan.programs_size()));
+  plan::Step &copy = *program.add_steps() = step;
+  copy.set_lane(0);
+  copy.clear_waits();
+  copy.clear_signal();
+}
+
+Listing listSteps(const plan::Plan &plan) {
+  Listing listing;
+  listing.plan = plan;
+  listing.plan.clear_programs();
+  listing.plan.clear_metrics();
+  for (const plan::Program &program : plan.programs())
+    if (program.name() == "micro_step" || program.name() == "update")
+      for (const plan::Step &step : program.steps()) {
+        int first = listing.plan.programs_size();
+        for (int i = 0; i < step.operands_size(); ++i)
+          for (const Mutation &mutation : mutations) {
+            plan::Step mutant = step;
+            if (isMeasure(step, i) || !mutation.apply(*mutant.mutable_operands(i)))
+              continue;
+            std::string access = plan::Operand::Access_Name(step.operands(i).access());
+            listing.mutants[listing.plan.programs_size()] = {.what = std::string(stepKind(step)) + ": operand " +
+                                                                     std::to_string(i) + " (" + access + ") " +
+                                                                     mutation.name,
+                                                             .mutation = &mutation};
+            addProgram(listing.plan, mutant);
+          }
+        for (int mutant = first; mutant < listing.plan.programs_size(); ++mutant)
+          listing.mutants[mutant].step = listing.plan.programs_size();
+        addProgram(listing.plan, step);
+      }
+  return listing;
+}
+
+void require(const Status &status) {
+  if (status)
+    return;
+  std::cerr << status.error().str() << "\n";
+  std::exit(1);
+}
+
+/// Parameters, moments and inputs that no kernel finds remarkable.
+void fill(Device &device, const plan::Plan &plan) {
+  std::mt19937 random(1);
+  std::uniform_real_distribution<float> uniform(0, 0.1F);
+  auto write = [&](const plan::Slice &slice, auto draw) {
+    std::vector<decltype(draw())> values(slice.bytes() / sizeof(draw()));
+    std::ranges::generate(values, draw);
+    require(device.write(slice, std::as_bytes(std::span(values))));
+  };
+  for (const plan::StateTensor &tensor : plan.state())
+    if (tensor.dtype() == plan::F32 && tensor.kind() != plan::StateTensor::GRADIENT)
+      write(tensor.slice(), [&] { return uniform(random); });
+  for (const plan::Input &input : plan.inputs())
+    write(input.staging(), [&] { return static_cast<int64_t>(random() % 8); });
+}
+
+std::unique_ptr<Device> start(const PlanFile &file) {
+  std::unique_ptr<Device> device = cuda::createCudaDevice();
+  require(device->prepare(file.plan));
+  require(device->initialize(file, {}));
+  fill(*device, file.plan);
+  return device;
+}
+
+using Contents = std::vector<std::vector<std::byte>>;
+
+Contents readAll(const Device &device, const plan::Step &step) {
+  Contents contents;
+  for (const plan::Operand &operand : step.operands())
+    require(device.read(operand.slice(), contents.emplace_back(operand.slice().bytes())));
+  return contents;
+}
+
+void writeAll(Device &device, const plan::Step &step, const Contents &contents) {
+  for (int i = 0; i < step.operands_size(); ++i)
+    require(device.write(step.operands(i).slice(), contents[i]));
+}
+
+} // namespace
+
+int main(int argc, char **argv) {
+  if (argc != 2)
+    return 2;
+  auto file = PlanFile::read(argv[1]);
+  if (!file) {
+    std::cerr << file.error().str() << "\n";
+    return 1;
+  }
+  Listing listing = listSteps(file->plan);
+  file->plan = listing.plan;
+  std::unique_ptr<Device> device = start(*file);
+
+  std::map<std::string, std::set<std::string>> survivors;       // names of steps
+  std::map<const Mutation *, std::pair<size_t, size_t>> counts; // noticed, of all
+  for (int program = 0; program < file->plan.programs_size(); ++program) {
+    auto mutant = listing.mutants.find(program);
+    if (mutant == listing.mutants.end()) {
+      require(device->run(program));
+      continue;
+    }
+    const plan::Step &step = file->plan.programs(mutant->second.step).steps(0);
+    Contents before = readAll(*device, step);
+    bool survives = device->run(program).has_value();
+    if (survives)
+      survivors[mutant->second.what].insert(step.name());
+    auto &[noticed, all] = counts[mutant->second.mutation];
+    noticed += !survives;
+    ++all;
+    if (!cuda::hasIndex(step)) {
+      writeAll(*device, step, before);
+      continue;
+    }
+    // The device does not forget that an index was out of range.
+    device = start(*file);
+    for (int earlier = 0; earlier < program; ++earlier)
+      if (!listing.mutants.contains(earlier))
+        require(device->run(earlier));
+  }
+  for (const auto &[what, names] : survivors) {
+    std::cout << "not noticed: " << what << ":";
+    for (const std::string &name : names)
+      std::cout << " " << name;
+    std::cout << "\n";
+  }
+  bool enough = true;
+  for (const Mutation &mutation : mutations) {
+    auto [noticed, all] = counts[&mutation];
+    bool isRight = all > 0 && static_cast<double>(noticed) >= mutation.least * static_cast<double>(all);
+    enough &= isRight;
+    std::cout << (isRight ? "ok   " : "FAIL ") << mutation.name << ": " << noticed << " of " << all << " noticed\n";
+  }
+  return enough ? 0 : 1;
+}
