@@ -221,6 +221,23 @@ MOE_ADJOINT(CumsumOp) {
   return success();
 }
 
+/// What arrives at place j of a sorted row goes where the element came from: dx[…, i] = sum of dv[…, j] over the j with
+/// indices[…, j] = i. As a sum it keeps rows apart, which may be split; a scatter would need them whole.
+MOE_ADJOINT(SortOp) {
+  TensorBuilder b(builder, getLoc());
+  RankedTensorType type = typeOf(getInput());
+  SmallVector<int64_t> pairs(type.getShape()), row = llvm::to_vector(llvm::seq<int64_t>(0, type.getRank()));
+  pairs.push_back(pairs.back());
+  Value from = b.broadcast(getIndices(), pairs, row), terms = b.broadcast(resultGrads[0], pairs, row);
+  Value arrives = b.compare(ComparePredicate::EQ, from, b.iota(typeOf(from), type.getRank()));
+  grads[0] = b.reduce(ReduceKind::Sum, b.select(arrives, terms, b.splatLike(terms, 0.0)), {type.getRank() - 1});
+  return success();
+}
+
+AdjointReads SortOp::adjointReads() {
+  return AdjointReads::of(*this, {}, {1});
+}
+
 MOE_ADJOINT(GatherOp) {
   TensorBuilder b(builder, getLoc());
   if (!needed.test(0))

@@ -127,13 +127,14 @@ def Moe_CumsumOp : Moe_PureOp<"cumsum", [Differentiable, Decomposable]> {
   let cpuStatus = "yes";
 }
 
-def Moe_SortOp : Moe_PureOp<"sort"> {
+def Moe_SortOp : Moe_PureOp<"sort", [DifferentiableReads, Decomposable]> {
   let summary = "stable descending order along the last dimension: values and indices (i32)";
   let description = [{NaN sorts last. `top-k` is a slice of the results.}];
   let arguments = (ins Moe_Tensor:$input);
   let results = (outs Moe_Tensor:$values, Moe_IntTensor:$indices);
-  let adjointStatus = "planned: gather of the gradient by the inverse permutation";
-  let cpuStatus = "planned: only inside the routing kernel until foreign models need it";
+  let adjointStatus = "yes: a masked sum, quadratic in the length";
+  let decompositionStatus = "yes: places by counting, quadratic in the length";
+  let cpuStatus = "yes";
 }
 
 def Moe_DotOp : Moe_PureOp<"dot", [Differentiable]> {

@@ -154,10 +154,26 @@ private:
     return large <= 1;
   }
 
+  /// Is element i… read where i… are the leading indices of what is computed? Rows are computed one after another, so a
+  /// value per row cannot be read across them, as by a broadcast of [n] along the columns of [n, n].
+  static bool isReadByRow(Value value) {
+    return llvm::all_of(value.getUsers(), [](Operation *user) {
+      auto broadcast = dyn_cast<BroadcastOp>(user);
+      if (!broadcast)
+        return true;
+      for (auto [i, dim] : llvm::enumerate(broadcast.getDims()))
+        if (dim != static_cast<int64_t>(i))
+          return false;
+      return isReadByRow(broadcast.getResult());
+    });
+  }
+
   bool canJoin(Operation *op, Region &region, ArrayRef<Operation *> users) {
     if (region.closed)
       return false;
     ArrayRef<int64_t> shape = shapeOf(op->getResult(0)), space = region.space;
+    if (shape != space && !llvm::all_of(op->getResults(), isReadByRow))
+      return false;
     if (auto reduce = dyn_cast<ReduceOp>(op))
       return canReductionJoin(reduce, region);
     // Reads through slices, gathers and the like want their operands in memory.

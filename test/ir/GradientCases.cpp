@@ -74,6 +74,9 @@ std::vector<OperationCase> makeDifferentiableCases() {
   add("moe.reduce %0 {kind = 1 : i32, dims = array<i64: 1>} : (tensor<3x5xf64>) -> tensor<3xf64>");
   for (const char *flags : {"", ", exclusive", ", reverse", ", exclusive, reverse"})
     add(std::string("moe.cumsum %0 {dim = 1 : i64") + flags + "} : (tensor<2x5x3xf64>) -> tensor<2x5x3xf64>");
+  for (const char *shape : {"3x2x5", "7", "4x1"})
+    add(std::string("moe.sort %0 : (tensor<") + shape + "xf64>) -> (tensor<" + shape + "xf64>, tensor<" + shape +
+        "xi32>)");
   add("moe.dot %0, %1 {lhs_batch = array<i64>, rhs_batch = array<i64>, lhs_contract = array<i64: 2>, "
       "rhs_contract = array<i64: 1>} : (tensor<2x3x5xf64>, tensor<7x5xf64>) -> tensor<2x3x7xf64>");
   add("moe.dot %0, %1 {lhs_batch = array<i64: 0, 2>, rhs_batch = array<i64: 3, 1>, lhs_contract = array<i64: 3>, "

@@ -26,7 +26,6 @@ const std::vector<OperationCase> &furtherLayoutCases() {
       {"moe.compare %0, %1 {predicate = 2 : i32} : (tensor<2x3xi64>, tensor<2x3xi64>) -> tensor<2x3xi1>",
        {whole, other}},
       {"moe.div %0, %1 : (tensor<4xf64>, tensor<4xf64>) -> tensor<4xf64>", {{1, 2}, {1, 2}}},
-      {"moe.sort %0 : (tensor<3x2x5xf64>) -> (tensor<3x2x5xf64>, tensor<3x2x5xi32>)"},
       {"moe.random_uniform %0 {seed = 3 : i64, site = 8 : i64} : (tensor<2xi64>) -> tensor<4x2xf64>", {rng}},
       {"moe.reshape %0 : (tensor<2x3x5xf64>) -> tensor<6x5xf64>"},
       {"moe.reshape %0 : (tensor<6x5xf64>) -> tensor<3x2x5xf64>"},

@@ -14,6 +14,7 @@
 // CHECK-NOT: moe.gelu
 // CHECK-NOT: moe.dropout
 // CHECK-NOT: moe.scale_gradient
+// CHECK-NOT: moe.sort
 // CHECK: moe.erf
 // CHECK: moe.tanh
 // CHECK: moe.random_uniform
@@ -24,9 +25,11 @@
 // The softmax of the argument (-1, -0.26, 0.48, -0.8), by hand:
 // e^-1 = 0.367879, e^-0.26 = 0.771052, e^0.48 = 1.616074, e^-0.8 = 0.449329, sum 3.204334.
 // VALUES: 0.114807, 0.240628, 0.50434, 0.140225
+// Equal elements keep their order, NaN sorts last.
+// VALUES: 2, 0, 4, 3, 1
 func.func @main(%x: tensor<1x4xf32>, %s: tensor<4xf32>, %b: tensor<4xf32>, %rng: tensor<2xi64>, %more: tensor<1x5xf32>,
                 %q: tensor<1x2x1x4xf32>, %logits: tensor<1x3x2xf32>, %c: tensor<2x3xf32>)
-    -> (tensor<1x4xf32>, tensor<1x4xf32>, tensor<1xf32>, tensor<1xf32>, tensor<1x4xf32>, tensor<1x4xf32>, tensor<1x4xf32>, tensor<1xf32>, tensor<1x2x1x4xf32>, tensor<1x3x1xf32>, tensor<1x4xf32>, tensor<2x3xf32>) {
+    -> (tensor<1x4xf32>, tensor<1x4xf32>, tensor<1xf32>, tensor<1xf32>, tensor<1x4xf32>, tensor<1x4xf32>, tensor<1x4xf32>, tensor<1xf32>, tensor<1x2x1x4xf32>, tensor<1x3x1xf32>, tensor<1x4xf32>, tensor<2x3xf32>, tensor<1x5xi32>, tensor<1x5xf32>) {
   %0 = moe.softmax %x : (tensor<1x4xf32>) -> tensor<1x4xf32>
   %1, %mean, %rstd = moe.layer_norm %x, %s, %b {epsilon = 1.0e-5 : f64} : (tensor<1x4xf32>, tensor<4xf32>, tensor<4xf32>) -> (tensor<1x4xf32>, tensor<1xf32>, tensor<1xf32>)
   %2 = moe.gelu %x : (tensor<1x4xf32>) -> tensor<1x4xf32>
@@ -38,5 +41,7 @@ func.func @main(%x: tensor<1x4xf32>, %s: tensor<4xf32>, %b: tensor<4xf32>, %rng:
   %6:8 = "moe.route"(%logits) {top_k = 1 : i64, capacity = 2 : i64, operandSegmentSizes = array<i32: 1, 0, 0>} : (tensor<1x3x2xf32>) -> (tensor<1x3x1xi32>, tensor<1x3x1xi32>, tensor<1x3x1xf32>, tensor<2x1x2xi32>, tensor<1xf32>, tensor<1x3x2xf32>, tensor<1x2xf32>, tensor<1x9xf32>)
   %7 = moe.scale_gradient %2 {factor = 2.0 : f64} : (tensor<1x4xf32>) -> tensor<1x4xf32>
   %8 = moe.cumsum %c {dim = 1 : i64, exclusive} : (tensor<2x3xf32>) -> tensor<2x3xf32>
-  return %0, %1, %mean, %rstd, %7, %3, %4, %loss, %5, %6#2, %2, %8 : tensor<1x4xf32>, tensor<1x4xf32>, tensor<1xf32>, tensor<1xf32>, tensor<1x4xf32>, tensor<1x4xf32>, tensor<1x4xf32>, tensor<1xf32>, tensor<1x2x1x4xf32>, tensor<1x3x1xf32>, tensor<1x4xf32>, tensor<2x3xf32>
+  %row = moe.constant {value = dense<[[1.0, 0x7FC00000, 0x7F800000, -3.0, 1.0]]> : tensor<1x5xf32>} : () -> tensor<1x5xf32>
+  %values, %order = moe.sort %row : (tensor<1x5xf32>) -> (tensor<1x5xf32>, tensor<1x5xi32>)
+  return %0, %1, %mean, %rstd, %7, %3, %4, %loss, %5, %6#2, %2, %8, %order, %values : tensor<1x4xf32>, tensor<1x4xf32>, tensor<1xf32>, tensor<1xf32>, tensor<1x4xf32>, tensor<1x4xf32>, tensor<1x4xf32>, tensor<1xf32>, tensor<1x2x1x4xf32>, tensor<1x3x1xf32>, tensor<1x4xf32>, tensor<2x3xf32>, tensor<1x5xi32>, tensor<1x5xf32>
 }

@@ -1,19 +1,19 @@
 // RUN: moe-opt %s --differentiate --split-input-file --verify-diagnostics
 
 // All operations without a gradient on the way to the loss are named at once, each with its reason. One off the way is
-// no obstacle (the sorted indices' values feed nothing).
+// no obstacle (what the last one computes feeds nothing).
 module {
-  moe.state parameter @w : tensor<4xf32> {initial = 1.0 : f64}
-  func.func @forward(%x: tensor<4xf32> {moe.name = "x"}) -> (tensor<f32> {moe.name = "loss"}) attributes {moe.program = "forward"} {
-    %w = moe.read @w : tensor<4xf32>
-    // expected-error@+1 {{'moe.sort' lies between a trained parameter and the loss but has no gradient: planned: gather of the gradient}}
-    %s:2 = moe.sort %w : (tensor<4xf32>) -> (tensor<4xf32>, tensor<4xi32>)
-    // expected-error@+1 {{'moe.sort' lies between a trained parameter and the loss but has no gradient}}
-    %t:2 = moe.sort %s#0 : (tensor<4xf32>) -> (tensor<4xf32>, tensor<4xi32>)
-    %u:2 = moe.sort %x : (tensor<4xf32>) -> (tensor<4xf32>, tensor<4xi32>)
-    %v:2 = moe.sort %w : (tensor<4xf32>) -> (tensor<4xf32>, tensor<4xi32>)
-    %y = moe.mul %t#0, %u#0 : (tensor<4xf32>, tensor<4xf32>) -> tensor<4xf32>
-    %l = moe.reduce %y {kind = 0 : i32, dims = array<i64: 0>} : (tensor<4xf32>) -> tensor<f32>
+  moe.state parameter @w : tensor<1x2x1x2xf32> {initial = 1.0 : f64}
+  func.func @forward(%x: tensor<1x2x1x2xf32> {moe.name = "x"}, %lse: tensor<1x1x2xf32> {moe.name = "lse"}) -> (tensor<f32> {moe.name = "loss"}) attributes {moe.program = "forward"} {
+    %w = moe.read @w : tensor<1x2x1x2xf32>
+    // expected-error@+1 {{'moe.attention_backward' lies between a trained parameter and the loss but has no gradient: no: second derivatives}}
+    %s:3 = moe.attention_backward %w, %x, %x, %x, %x, %lse {scale = 0.5 : f64} : (tensor<1x2x1x2xf32>, tensor<1x2x1x2xf32>, tensor<1x2x1x2xf32>, tensor<1x2x1x2xf32>, tensor<1x2x1x2xf32>, tensor<1x1x2xf32>) -> (tensor<1x2x1x2xf32>, tensor<1x2x1x2xf32>, tensor<1x2x1x2xf32>)
+    // expected-error@+1 {{'moe.attention_backward' lies between a trained parameter and the loss but has no gradient}}
+    %t:3 = moe.attention_backward %s#0, %x, %x, %x, %x, %lse {scale = 0.5 : f64} : (tensor<1x2x1x2xf32>, tensor<1x2x1x2xf32>, tensor<1x2x1x2xf32>, tensor<1x2x1x2xf32>, tensor<1x2x1x2xf32>, tensor<1x1x2xf32>) -> (tensor<1x2x1x2xf32>, tensor<1x2x1x2xf32>, tensor<1x2x1x2xf32>)
+    %u:3 = moe.attention_backward %x, %x, %x, %x, %x, %lse {scale = 0.5 : f64} : (tensor<1x2x1x2xf32>, tensor<1x2x1x2xf32>, tensor<1x2x1x2xf32>, tensor<1x2x1x2xf32>, tensor<1x2x1x2xf32>, tensor<1x1x2xf32>) -> (tensor<1x2x1x2xf32>, tensor<1x2x1x2xf32>, tensor<1x2x1x2xf32>)
+    %v:3 = moe.attention_backward %w, %x, %x, %x, %x, %lse {scale = 0.5 : f64} : (tensor<1x2x1x2xf32>, tensor<1x2x1x2xf32>, tensor<1x2x1x2xf32>, tensor<1x2x1x2xf32>, tensor<1x2x1x2xf32>, tensor<1x1x2xf32>) -> (tensor<1x2x1x2xf32>, tensor<1x2x1x2xf32>, tensor<1x2x1x2xf32>)
+    %y = moe.mul %t#0, %u#0 : (tensor<1x2x1x2xf32>, tensor<1x2x1x2xf32>) -> tensor<1x2x1x2xf32>
+    %l = moe.reduce %y {kind = 0 : i32, dims = array<i64: 0, 1, 2, 3>} : (tensor<1x2x1x2xf32>) -> tensor<f32>
     return %l : tensor<f32>
   }
 }

@@ -130,6 +130,18 @@ func.func @gather(%t: tensor<8x4xf32>, %i: tensor<3xi32>) -> tensor<3x4xf32> {
   return %y : tensor<3x4xf32>
 }
 
+// The second sum reads the first one along its own rows, not across them: the first one is a kernel before it.
+// CHECK-LABEL: func.func @across
+// CHECK-NEXT: moe.fused "row_reduce"
+// CHECK: moe.fused "row_reduce"
+func.func @across(%x: tensor<4x4xf32>) -> tensor<4xf32> {
+  %s = moe.reduce %x {kind = 0 : i32, dims = array<i64: 1>} : (tensor<4x4xf32>) -> tensor<4xf32>
+  %b = moe.broadcast %s {dims = array<i64: 1>} : (tensor<4xf32>) -> tensor<4x4xf32>
+  %m = moe.mul %x, %b : (tensor<4x4xf32>, tensor<4x4xf32>) -> tensor<4x4xf32>
+  %y = moe.reduce %m {kind = 0 : i32, dims = array<i64: 1>} : (tensor<4x4xf32>) -> tensor<4xf32>
+  return %y : tensor<4xf32>
+}
+
 // Whole buckets have an emitter of their own: several outputs per pass over memory.
 // CHECK-LABEL: func.func @bucket
 // CHECK-NEXT: moe.fused "multi_tensor"
