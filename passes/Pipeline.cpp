@@ -66,6 +66,7 @@ void addPhase(PassManager &pm, Phase phase, const PipelineOptions &options) {
   // time.
   case Phase::Fuse: {
     pm.addPass(createDecomposeCoarse());
+    pm.addPass(createGroupDotOperands());
     SimplifyOptions simplify;
     simplify.merge = false;
     pm.addPass(createSimplify(simplify));
