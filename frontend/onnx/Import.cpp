@@ -17,8 +17,9 @@ using namespace mlir;
 namespace moe::frontend {
 namespace {
 
-/// What the runtime may check and the report may show: tokens below which bound, and which input holds labels.
-DictionaryAttr describeInput(BlockArgument argument, Builder &builder) {
+/// What the runtime may check and the report may show: tokens below which bound, and which input holds labels. Sets
+/// `ignored` to the label that a loss does not count.
+DictionaryAttr describeInput(BlockArgument argument, Builder &builder, std::optional<int64_t> &ignored) {
   int64_t vocabulary = 0;
   bool labels = false;
   llvm::SmallVector<Value> work = {argument};
@@ -31,6 +32,7 @@ DictionaryAttr describeInput(BlockArgument argument, Builder &builder) {
       } else if (auto loss = dyn_cast<ir::SoftmaxCrossEntropyOp>(user); loss && loss.getLabels() == value) {
         bound = ir::typeOf(loss.getLogits()).getShape().back();
         labels = true;
+        ignored = loss.getIgnoreIndex();
       } else if (isa<ir::ReshapeOp, ir::CastOp, ir::SelectOp>(user)) {
         // A select splits indices between a table and its copy without gradient; the condition is none of our values.
         work.push_back(user->getResult(0));
@@ -52,13 +54,15 @@ void describeModule(ModuleOp module, const Model &model, int64_t groups) {
                                     entry("digest", builder.getI64IntegerAttr(static_cast<int64_t>(model.digest()))),
                                     entry("routing_groups", builder.getI64IntegerAttr(groups)),
                                     entry("preset", builder.getStringAttr(model.metadata("ai.moec.preset")))}));
-  int64_t pad = -1;
-  llvm::StringRef(model.metadata("ai.moec.pad_id", "-1")).getAsInteger(10, pad);
+  std::optional<int64_t> ignored;
   llvm::SmallVector<NamedAttribute> inputs;
   if (auto forward = module.lookupSymbol<func::FuncOp>("forward"))
     for (BlockArgument argument : forward.getArguments())
       inputs.push_back(entry(forward.getArgAttrOfType<StringAttr>(argument.getArgNumber(), "moe.name").data(),
-                             describeInput(argument, builder)));
+                             describeInput(argument, builder, ignored)));
+  int64_t pad = -1;
+  if (llvm::StringRef(model.metadata("ai.moec.pad_id", "")).getAsInteger(10, pad))
+    pad = ignored.value_or(-1);
   module->setAttr("moe.data", builder.getDictionaryAttr(
                                   {entry("pad_id", builder.getI64IntegerAttr(pad)),
                                    entry("tokenizer", builder.getStringAttr(model.metadata("ai.moec.tokenizer"))),

@@ -28,10 +28,38 @@ std::string label(const onnx::NodeProto &node) {
   return node.name().empty() && node.output_size() > 0 ? node.output(0) : node.name();
 }
 
-/// Checks that each value is assigned once and before its uses.
-void checkNodes(const google::protobuf::RepeatedPtrField<onnx::NodeProto> &nodes, llvm::StringSet<> known,
+/// Checks that each value is assigned once and before its uses, in the bodies of branches and loops too. Afterwards
+/// `known` has the names that the nodes compute.
+void checkNodes(const google::protobuf::RepeatedPtrField<onnx::NodeProto> &nodes, llvm::StringSet<> &known,
                 const std::string &where, std::vector<Diagnostic> &diagnostics) {
   for (const onnx::NodeProto &node : nodes) {
+    for (const onnx::AttributeProto &attribute : node.attribute()) {
+      if (!attribute.has_g())
+        continue;
+      // The body's own names are gone behind it.
+      const onnx::GraphProto &body = attribute.g();
+      std::vector<std::string> own;
+      auto declare = [&](const std::string &name) {
+        if (known.insert(name).second)
+          own.push_back(name);
+      };
+      for (const onnx::ValueInfoProto &input : body.input())
+        declare(input.name());
+      for (const onnx::TensorProto &tensor : body.initializer())
+        declare(tensor.name());
+      for (const onnx::NodeProto &inner : body.node())
+        for (const std::string &output : inner.output())
+          if (!known.contains(output))
+            own.push_back(output);
+      checkNodes(body.node(), known, where, diagnostics);
+      for (const onnx::ValueInfoProto &output : body.output())
+        if (!known.contains(output.name()))
+          diagnostics.push_back({"a graph of node '" + label(node) + "' returns the value '" + output.name() +
+                                     "', which nothing computes",
+                                 where, "every output of a graph is a value in it", kDamaged});
+      for (const std::string &name : own)
+        known.erase(name);
+    }
     for (const std::string &input : node.input())
       if (!input.empty() && !known.contains(input))
         diagnostics.push_back({"node '" + label(node) + "' uses the value '" + input + "' before it is computed", where,

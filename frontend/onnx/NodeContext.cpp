@@ -29,11 +29,28 @@ Value NodeContext::input(int index) {
     fail("operand " + llvm::Twine(index) + " is missing");
     return {};
   }
+  if (isSequence(index)) {
+    fail("operand '" + node.input(index) + "' is a sequence of tensors");
+    return {};
+  }
   Value value = program.lookup(scope, node.input(index));
   // The cause was reported where the operand is computed.
   if (!value)
     hasFailed = true;
   return value;
+}
+
+Sequence NodeContext::sequence(int index) {
+  const Sequence *found = hasInput(index) ? program.lookupSequence(scope, node.input(index)) : nullptr;
+  if (!found && input(index))
+    fail("operand '" + node.input(index) + "' is a tensor, not a sequence");
+  if (!found)
+    return {};
+  if (llvm::is_contained(*found, Value())) {
+    hasFailed = true;
+    return {};
+  }
+  return *found;
 }
 
 std::optional<Shape> NodeContext::integers(int index) {
@@ -148,6 +165,15 @@ void NodeContext::output(int index, Value value) {
     scope.values[node.output(index)] = hasFailed ? Value() : value;
 }
 
+void NodeContext::outputSequence(int index, Sequence values) {
+  if (!wantsOutput(index))
+    return;
+  if (hasFailed)
+    scope.values[node.output(index)] = Value();
+  else
+    scope.sequences[node.output(index)] = std::move(values);
+}
+
 //===----------------------------------------------------------------------------------------------------------------===//
 // Emission
 //===----------------------------------------------------------------------------------------------------------------===//
@@ -230,6 +256,20 @@ Value NodeContext::splatLike(Value like, double value) {
 Value NodeContext::constant(llvm::ArrayRef<int64_t> values) {
   auto type = RankedTensorType::get({static_cast<int64_t>(values.size())}, builder.getI64Type());
   return make<ir::ConstantOp>(type, DenseElementsAttr::get(type, values));
+}
+
+Value NodeContext::constantOf(const onnx::TensorProto &tensor) {
+  std::string elements;
+  Type element = program.elementType(tensor.data_type());
+  std::optional<int64_t> count = elementCount(tensor);
+  if (!element || !count || tensor.data_location() == onnx::TensorProto::EXTERNAL ||
+      !program.session.model.readElements(tensor, elements)) {
+    fail("its tensor cannot be read: element type " + onnx::TensorProto::DataType_Name(tensor.data_type()) +
+         ", or a shape that does not fit its elements");
+    return {};
+  }
+  RankedTensorType tensorType = type(Shape(tensor.dims().begin(), tensor.dims().end()), element);
+  return make<ir::ConstantOp>(tensorType, toAttribute(tensorType, elements));
 }
 
 Value NodeContext::reshape(Value value, llvm::ArrayRef<int64_t> to) {

@@ -39,6 +39,9 @@ public:
   bool hasInput(int index) const { return index < node.input_size() && !node.input(index).empty(); }
   /// Null (and failed) if the operand is absent or could not be computed.
   mlir::Value input(int index);
+  bool isSequence(int index) const { return hasInput(index) && program.lookupSequence(scope, node.input(index)); }
+  /// Empty (and failed) if the operand is no sequence or one of its tensors could not be computed.
+  Sequence sequence(int index);
   /// Elements of an operand that must be a constant expression.
   std::optional<Shape> integers(int index);
   std::optional<double> scalar(int index);
@@ -64,6 +67,7 @@ public:
   void fail(const llvm::Twine &why);
   bool failed() const { return hasFailed; }
   void output(int index, mlir::Value value);
+  void outputSequence(int index, Sequence values);
   bool wantsOutput(int index) const { return index < node.output_size() && !node.output(index).empty(); }
 
   //===--- Emission ---===//
@@ -103,6 +107,8 @@ public:
   /// A scalar repeated over the shape of `like`, of its element type.
   mlir::Value splatLike(mlir::Value like, double value);
   mlir::Value constant(llvm::ArrayRef<int64_t> values);
+  /// A constant of the elements of `tensor`, which must lie in the ONNX message itself; fails if it cannot be read.
+  mlir::Value constantOf(const onnx::TensorProto &tensor);
   mlir::Value reshape(mlir::Value value, llvm::ArrayRef<int64_t> shape);
   mlir::Value transpose(mlir::Value value, llvm::ArrayRef<int64_t> permutation);
   /// numpy's rule: dimensions are aligned at the end, extents of 1 are repeated.

@@ -31,6 +31,13 @@ llvm::ArrayRef<OpEntry> indexOps();
 llvm::ArrayRef<OpEntry> reductionOps();
 llvm::ArrayRef<OpEntry> matrixOps();
 llvm::ArrayRef<OpEntry> networkOps();
+llvm::ArrayRef<OpEntry> gatherScatterOps();
+llvm::ArrayRef<OpEntry> orderOps();
+llvm::ArrayRef<OpEntry> einsumOps();
+llvm::ArrayRef<OpEntry> sequenceOps();
+llvm::ArrayRef<OpEntry> controlOps();
+llvm::ArrayRef<OpEntry> roundingOps();
+llvm::ArrayRef<OpEntry> activationOps();
 llvm::ArrayRef<OpEntry> moecOps();
 
 /// The entry of the newest version that is not above `opset`; null if the operator is unknown or older than all

@@ -24,6 +24,9 @@ constexpr size_t kReplaceLimit = 64;
 /// Nesting of function calls; the reader has already refused recursion.
 constexpr size_t kMaxDepth = 64;
 
+/// Nodes of a program with all calls and loops unrolled.
+constexpr size_t kMaxNodes = size_t(1) << 18;
+
 /// A copy of `node` whose references to attributes of the function are replaced by the values of the call.
 onnx::NodeProto withCallAttributes(const onnx::NodeProto &node, const onnx::NodeProto &call,
                                    const onnx::FunctionProto &function) {
@@ -31,7 +34,11 @@ onnx::NodeProto withCallAttributes(const onnx::NodeProto &node, const onnx::Node
   copy.clear_attribute();
   for (const onnx::AttributeProto &attribute : node.attribute()) {
     if (attribute.ref_attr_name().empty()) {
-      *copy.add_attribute() = attribute;
+      onnx::AttributeProto &own = *copy.add_attribute();
+      own = attribute;
+      if (own.has_g())
+        for (onnx::NodeProto &inner : *own.mutable_g()->mutable_node())
+          inner = withCallAttributes(inner, call, function);
       continue;
     }
     // The call's own value wins over the function's default; without either the attribute is absent.
@@ -122,8 +129,24 @@ Value Program::lookup(Scope &scope, llvm::StringRef name) {
   auto found = scope.values.find(name);
   if (found != scope.values.end())
     return found->second;
+  if (scope.outer)
+    return lookup(*scope.outer, name);
   const onnx::TensorProto *tensor = scope.isGraph ? session.model.initializer(name) : nullptr;
   return tensor ? readInitializer(*tensor) : Value();
+}
+
+const Sequence *Program::lookupSequence(const Scope &scope, llvm::StringRef name) const {
+  for (const Scope *each = &scope; each && !each->values.contains(name); each = each->outer)
+    if (auto found = each->sequences.find(name); found != each->sequences.end())
+      return &found->second;
+  return nullptr;
+}
+
+void Program::share(Scope &from, llvm::StringRef name, Scope &to, llvm::StringRef alias) {
+  if (const Sequence *sequence = lookupSequence(from, name))
+    to.sequences[alias] = *sequence;
+  else
+    to.values[alias] = lookup(from, name);
 }
 
 Value Program::readInitializer(const onnx::TensorProto &tensor) {
@@ -234,6 +257,10 @@ void Program::importNodes(Scope &scope, const google::protobuf::RepeatedPtrField
     const onnx::FunctionProto *callee = session.model.function(node.domain(), node.op_type());
     const OpEntry *entry = findOp(node.domain(), node.op_type(), opset);
     NodeContext context(*this, scope, node, opset);
+    if (++nodeCount > kMaxNodes) {
+      context.fail("the program has more than " + llvm::Twine(kMaxNodes) + " nodes with all loops unrolled");
+      return;
+    }
     if (entry) {
       entry->handler(context);
       continue;
@@ -265,7 +292,9 @@ void Program::importCall(NodeContext &call) {
     if (set.domain().empty() || set.domain() == "ai.onnx")
       inner.opset = set.version();
   for (int i = 0; i < callee.input_size(); ++i)
-    if (call.hasInput(i))
+    if (call.hasInput(i) && lookupSequence(call.scope, node.input(i)))
+      share(call.scope, node.input(i), inner, callee.input(i));
+    else if (call.hasInput(i))
       inner.values[callee.input(i)] = call.input(i);
   if (!call.failed()) {
     google::protobuf::RepeatedPtrField<onnx::NodeProto> body;
@@ -273,8 +302,12 @@ void Program::importCall(NodeContext &call) {
       *body.Add() = withCallAttributes(each, node, callee);
     importNodes(inner, body);
   }
-  for (int i = 0; i < callee.output_size(); ++i)
-    call.output(i, call.failed() ? Value() : lookup(inner, callee.output(i)));
+  for (int i = 0; i < callee.output_size(); ++i) {
+    if (call.failed())
+      call.output(i, {});
+    else if (call.wantsOutput(i))
+      share(inner, callee.output(i), call.scope, node.output(i));
+  }
 }
 
 } // namespace moe::frontend

@@ -46,13 +46,18 @@ struct ImportSession {
   std::vector<Diagnostic> &diagnostics;
 };
 
+/// A sequence of ONNX: a list of tensors whose length is known at compile time.
+using Sequence = std::vector<mlir::Value>;
+
 /// The names that are visible in a graph or in a function body.
 struct Scope {
   std::string path; ///< "node/inner/" for values of function bodies
   llvm::StringMap<mlir::Value> values;
-  bool isGraph = false; ///< initializers are visible
-  int64_t opset = 0;    ///< of the default domain
-  size_t depth = 0;     ///< function calls around it
+  llvm::StringMap<Sequence> sequences;
+  Scope *outer = nullptr; ///< what a branch or the body of a loop sees beside its own names
+  bool isGraph = false;   ///< initializers are visible
+  int64_t opset = 0;      ///< of the default domain
+  size_t depth = 0;       ///< function calls, branches and loops around it
 };
 
 class Program {
@@ -71,6 +76,10 @@ public:
   mlir::Location location(const Scope &scope, llvm::StringRef name);
   /// The value of that name, read from its state if it is an initializer; null if its computation failed.
   mlir::Value lookup(Scope &scope, llvm::StringRef name);
+  /// The sequence of that name; null if there is none.
+  const Sequence *lookupSequence(const Scope &scope, llvm::StringRef name) const;
+  /// Lets `alias` mean in `to` what `name` means in `from`, tensor or sequence.
+  void share(Scope &from, llvm::StringRef name, Scope &to, llvm::StringRef alias);
   /// Translates nodes in order; nodes behind a failed one are skipped silently.
   void importNodes(Scope &scope, const google::protobuf::RepeatedPtrField<onnx::NodeProto> &nodes);
   /// Translates the body of the model-local function that the node calls.
@@ -103,6 +112,7 @@ private:
   mlir::func::FuncOp function;
   llvm::StringMap<mlir::Value> initializers;
   mlir::Value rngValue;
+  size_t nodeCount = 0; ///< nodes translated, each run of a function or loop anew
   std::vector<mlir::Value> moeMetrics;
   llvm::DenseMap<mlir::Value, ir::HostTensor> constants; ///< values of small constant expressions
   mlir::OwningOpRef<mlir::ModuleOp> empty;

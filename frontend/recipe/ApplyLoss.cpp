@@ -63,19 +63,54 @@ struct Interface {
   }
 };
 
+/// Adds an input of class numbers for the rows of `logits`.
+Value addLabels(func::FuncOp function, llvm::StringRef name, RankedTensorType logits) {
+  Builder b(function.getContext());
+  const unsigned index = function.getNumArguments();
+  DictionaryAttr attributes = b.getDictionaryAttr(b.getNamedAttr("moe.name", b.getStringAttr(name)));
+  if (failed(function.insertArgument(index, RankedTensorType::get(logits.getShape().drop_back(), b.getI64Type()),
+                                     attributes, NameLoc::get(b.getStringAttr(name)))))
+    return {};
+  return function.getArgument(index);
+}
+
+/// Tells the runtime what it may find in the input `name`. A model that knows its padding keeps it.
+void describeLabels(ModuleOp module, llvm::StringRef name, int64_t classes, int64_t ignored) {
+  auto data = module->getAttrOfType<DictionaryAttr>("moe.data");
+  if (!data)
+    return;
+  Builder b(module.getContext());
+  NamedAttrList entries(data), inputs(data.getAs<DictionaryAttr>("inputs"));
+  inputs.set(name, b.getDictionaryAttr({b.getNamedAttr("vocabulary", b.getI64IntegerAttr(classes)),
+                                        b.getNamedAttr("labels", b.getBoolAttr(true))}));
+  entries.set("inputs", inputs.getDictionary(b.getContext()));
+  if (auto pad = data.getAs<IntegerAttr>("pad_id"); !pad || pad.getInt() == -1)
+    entries.set("pad_id", b.getI64IntegerAttr(ignored));
+  module->setAttr("moe.data", entries.getDictionary(b.getContext()));
+}
+
 Status addCrossEntropy(func::FuncOp function, const Loss::CrossEntropy &options) {
   Interface interface(function);
   Value logits = interface.find(options.logits), labels = interface.find(options.labels);
   const std::string where = "key loss.cross_entropy, program '" + function.getName().str() + "'";
-  if (!logits || !labels)
-    return error("the model has no value '" + (logits ? options.labels : options.logits) + "'", where,
-                 "logits and labels must be outputs or inputs of the model", "`moec inspect` lists them");
-  RankedTensorType type = ir::typeOf(logits), labelType = ir::typeOf(labels);
+  if (!logits)
+    return error("the model has no value '" + options.logits + "'", where,
+                 "logits must be an output or input of the model", "`moec inspect` lists them");
+  RankedTensorType type = ir::typeOf(logits);
+  if (!labels && type.getRank() >= 1)
+    labels = addLabels(function, options.labels, type);
+  if (!labels)
+    return error("the model has no value '" + options.labels + "'", where,
+                 "labels cannot be added to logits without dimensions", "choose other values");
+  RankedTensorType labelType = ir::typeOf(labels);
   if (type.getRank() < 1 || !isa<FloatType>(type.getElementType()) || !isa<IntegerType>(labelType.getElementType()) ||
       type.getShape().drop_back() != labelType.getShape())
     return error("logits and labels do not fit", where,
                  "logits must be floats of one dimension more than the integer labels, which hold class numbers",
                  "choose other values; labels are not shifted");
+
+  if (isa<BlockArgument>(labels))
+    describeLabels(function->getParentOfType<ModuleOp>(), options.labels, type.getShape().back(), options.ignoreIndex);
 
   OpBuilder builder(interface.terminator);
   auto location = [&](const char *name) { return NameLoc::get(builder.getStringAttr(name)); };

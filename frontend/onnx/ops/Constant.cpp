@@ -13,24 +13,9 @@ using namespace mlir;
 namespace moe::frontend {
 namespace {
 
-/// A constant of the elements of `tensor`, whatever its size.
-Value fromTensor(NodeContext &n, const onnx::TensorProto &tensor) {
-  std::string elements;
-  Type element = n.program.elementType(tensor.data_type());
-  std::optional<int64_t> count = elementCount(tensor);
-  if (!element || !count || tensor.data_location() == onnx::TensorProto::EXTERNAL ||
-      !n.program.session.model.readElements(tensor, elements)) {
-    n.fail("its tensor cannot be read: element type " + onnx::TensorProto::DataType_Name(tensor.data_type()) +
-           ", or a shape that does not fit its elements");
-    return {};
-  }
-  RankedTensorType type = n.type(Shape(tensor.dims().begin(), tensor.dims().end()), element);
-  return n.make<ir::ConstantOp>(type, toAttribute(type, elements));
-}
-
 void constant(NodeContext &n) {
   if (const onnx::AttributeProto *value = n.attribute("value"))
-    return n.output(0, fromTensor(n, value->t()));
+    return n.output(0, n.constantOf(value->t()));
   if (n.attribute("value_int"))
     return n.output(
         0, n.splat(RankedTensorType::get({}, n.builder.getI64Type()), static_cast<double>(n.integer("value_int", 0))));
@@ -57,7 +42,7 @@ void constantOfShape(NodeContext &n) {
     return n.output(0, {});
   Value number;
   if (const onnx::AttributeProto *value = n.attribute("value"))
-    number = n.reshape(fromTensor(n, value->t()), {});
+    number = n.reshape(n.constantOf(value->t()), {});
   else
     number = n.splat(RankedTensorType::get({}, n.builder.getF32Type()), 0.0);
   n.output(0, n.broadcastTo(number, *shape));

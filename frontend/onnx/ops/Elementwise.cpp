@@ -4,8 +4,8 @@
 //
 //===----------------------------------------------------------------------------------------------------------------===//
 
-#include "frontend/onnx/NodeContext.h"
 #include "frontend/onnx/OpTable.h"
+#include "frontend/onnx/ops/Support.h"
 
 using namespace mlir;
 
@@ -17,20 +17,9 @@ template <typename Op> void unary(NodeContext &n) {
 }
 
 void identity(NodeContext &n) {
+  if (n.isSequence(0))
+    return n.outputSequence(0, n.sequence(0));
   n.output(0, n.input(0));
-}
-
-/// All operands broadcast to their common shape.
-llvm::SmallVector<Value> broadcastOperands(NodeContext &n) {
-  llvm::SmallVector<Value> values;
-  for (int i = 0; i < n.node.input_size(); ++i)
-    values.push_back(n.input(i));
-  if (n.failed())
-    return values;
-  Shape shape = n.commonShape(values);
-  for (Value &value : values)
-    value = n.failed() ? Value() : n.broadcastTo(value, shape);
-  return values;
 }
 
 /// Two or (Sum, Min, Max) any number of operands, combined from left to right.
@@ -66,7 +55,7 @@ void power(NodeContext &n) {
   n.output(0, n.make<ir::PowOp>(values[0], n.cast(values[1], n.element(values[0]))));
 }
 
-template <ir::ComparePredicate predicate> void compare(NodeContext &n) {
+template <ir::ComparePredicate predicate> void comparison(NodeContext &n) {
   llvm::SmallVector<Value> values = broadcastOperands(n);
   n.output(0, n.failed() ? Value() : n.make<ir::CompareOp>(predicate, values[0], values[1]));
 }
@@ -74,6 +63,23 @@ template <ir::ComparePredicate predicate> void compare(NodeContext &n) {
 void where(NodeContext &n) {
   llvm::SmallVector<Value> values = broadcastOperands(n);
   n.output(0, n.failed() ? Value() : n.make<ir::SelectOp>(values[0], values[1], values[2]));
+}
+
+void isNaN(NodeContext &n) {
+  Value x = n.input(0);
+  n.output(0, n.make<ir::CompareOp>(ir::ComparePredicate::NE, x, x));
+}
+
+void isInf(NodeContext &n) {
+  Value x = n.input(0);
+  Value above = compare(n, ir::ComparePredicate::EQ, x, n.splatLike(x, INFINITY));
+  Value below = compare(n, ir::ComparePredicate::EQ, x, n.splatLike(x, -INFINITY));
+  const bool positive = n.integer("detect_positive", 1) != 0, negative = n.integer("detect_negative", 1) != 0;
+  if (positive && negative)
+    return n.output(0, n.make<ir::OrOp>(above, below));
+  if (positive || negative)
+    return n.output(0, positive ? above : below);
+  n.output(0, n.make<ir::AndOp>(above, below));
 }
 
 void exclusiveOr(NodeContext &n) {
@@ -84,6 +90,14 @@ void exclusiveOr(NodeContext &n) {
 void reciprocal(NodeContext &n) {
   Value x = n.input(0);
   n.output(0, n.make<ir::DivOp>(n.splatLike(x, 1.0), x));
+}
+
+void neg(NodeContext &n) {
+  n.output(0, negated(n, n.input(0)));
+}
+
+void abs(NodeContext &n) {
+  n.output(0, magnitude(n, n.input(0)));
 }
 
 void castTo(NodeContext &n) {
@@ -98,21 +112,6 @@ void castTo(NodeContext &n) {
 void castLike(NodeContext &n) {
   Value x = n.input(0), like = n.input(1);
   n.output(0, n.failed() ? Value() : n.cast(x, n.element(like)));
-}
-
-void gelu(NodeContext &n) {
-  std::string form = n.text("approximate", "none");
-  if (form != "none" && form != "tanh")
-    n.fail("the approximation '" + form + "' is unknown");
-  n.output(0, n.make<ir::GeluOp>(n.input(0), form == "tanh" ? ir::GeluKind::Tanh : ir::GeluKind::Erf));
-}
-
-void silu(NodeContext &n) {
-  Value x = n.input(0);
-  Value slope = n.attribute("alpha") && n.real("alpha", 1.0) != 1.0
-                    ? n.make<ir::MulOp>(x, n.splatLike(x, n.real("alpha", 1.0)))
-                    : x;
-  n.output(0, n.make<ir::MulOp>(x, n.make<ir::SigmoidOp>(slope)));
 }
 
 /// Minimum and maximum are operands (opset 11) and may be absent.
@@ -153,26 +152,24 @@ constexpr OpEntry kOps[] = {
     {"", "Xor", 7, exclusiveOr},
     {"", "Not", 1, unary<ir::NotOp>},
     {"", "Pow", 7, power},
-    {"", "Equal", 7, compare<ir::ComparePredicate::EQ>},
-    {"", "Less", 7, compare<ir::ComparePredicate::LT>},
-    {"", "LessOrEqual", 12, compare<ir::ComparePredicate::LE>},
-    {"", "Greater", 7, compare<ir::ComparePredicate::GT>},
-    {"", "GreaterOrEqual", 12, compare<ir::ComparePredicate::GE>},
+    {"", "Equal", 7, comparison<ir::ComparePredicate::EQ>},
+    {"", "Less", 7, comparison<ir::ComparePredicate::LT>},
+    {"", "LessOrEqual", 12, comparison<ir::ComparePredicate::LE>},
+    {"", "Greater", 7, comparison<ir::ComparePredicate::GT>},
+    {"", "GreaterOrEqual", 12, comparison<ir::ComparePredicate::GE>},
     {"", "Where", 9, where},
-    {"", "Neg", 6, unary<ir::NegOp>},
-    {"", "Abs", 6, unary<ir::AbsOp>},
+    {"", "IsNaN", 9, isNaN},
+    {"", "IsInf", 10, isInf},
+    {"", "Neg", 6, neg},
+    {"", "Abs", 6, abs},
     {"", "Exp", 6, unary<ir::ExpOp>},
     {"", "Log", 6, unary<ir::LogOp>},
     {"", "Sqrt", 6, unary<ir::SqrtOp>},
     {"", "Reciprocal", 6, reciprocal},
-    {"", "Tanh", 6, unary<ir::TanhOp>},
-    {"", "Erf", 9, unary<ir::ErfOp>},
-    {"", "Sigmoid", 6, unary<ir::SigmoidOp>},
-    {"", "Relu", 6, unary<ir::ReluOp>},
     {"", "Sin", 7, unary<ir::SinOp>},
+    {"", "Erf", 9, unary<ir::ErfOp>},
+    {"", "Tanh", 6, unary<ir::TanhOp>},
     {"", "Cos", 7, unary<ir::CosOp>},
-    {"", "Gelu", 20, gelu},
-    {"", "Swish", 24, silu},
     {"", "Clip", 11, clip},
     {"", "Identity", 1, identity},
     {"", "Cast", 6, castTo},

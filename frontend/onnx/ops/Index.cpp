@@ -4,33 +4,33 @@
 //
 //===----------------------------------------------------------------------------------------------------------------===//
 
-#include "frontend/onnx/NodeContext.h"
 #include "frontend/onnx/OpTable.h"
+#include "frontend/onnx/ops/Support.h"
 
 using namespace mlir;
 
 namespace moe::frontend {
 namespace {
 
-/// ONNX counts negative indices from the end; moe.gather reads zeros for them. An input of the model needs no care: the
-/// runtime checks that tokens are at least 0 and below the number of rows.
-Value wrapNegative(NodeContext &n, Value index, int64_t extent) {
-  if (isa<BlockArgument>(index))
-    return index;
-  if (std::optional<ir::HostTensor> known = n.program.evaluate(index))
-    if (llvm::all_of(known->ints, [](int64_t value) { return value >= 0; }))
-      return index;
-  Value negative = n.make<ir::CompareOp>(ir::ComparePredicate::LT, index, n.splatLike(index, 0.0));
-  Value wrapped = n.make<ir::AddOp>(index, n.splatLike(index, static_cast<double>(extent)));
-  return n.make<ir::SelectOp>(negative, wrapped, index);
+/// The third argument of torch's embedding, as its exporter notes it in the call's text; absent or -1 if there is none.
+std::optional<int64_t> paddingOfTorch(llvm::StringRef call) {
+  auto [before, arguments] = call.split("target=torch.ops.aten.embedding.default](args = (");
+  llvm::SmallVector<llvm::StringRef> words;
+  arguments.take_until([](char c) { return c == ')'; }).split(words, ',');
+  int64_t value = 0;
+  if (words.size() < 3 || words[2].trim().getAsInteger(10, value) || value < 0)
+    return std::nullopt;
+  return value;
 }
 
-/// The node's metadata `ai.moec.padding_index`: reading this row gives it no gradient.
+/// The row of an embedding that no gradient reaches: an attribute that ONNX does not have.
 std::optional<int64_t> paddingIndex(NodeContext &n) {
   for (const onnx::StringStringEntryProto &entry : n.node.metadata_props()) {
     int64_t value = 0;
     if (entry.key() == "ai.moec.padding_index" && !llvm::StringRef(entry.value()).getAsInteger(10, value))
       return value;
+    if (entry.key() == "pkg.torch.onnx.fx_node")
+      return paddingOfTorch(entry.value());
   }
   return std::nullopt;
 }

@@ -4,22 +4,13 @@
 //
 //===----------------------------------------------------------------------------------------------------------------===//
 
-#include "frontend/onnx/NodeContext.h"
 #include "frontend/onnx/OpTable.h"
+#include "frontend/onnx/ops/Support.h"
 
 using namespace mlir;
 
 namespace moe::frontend {
 namespace {
-
-/// Swaps dimension `axis` with the last one, where the row operations of the dialect work.
-Value swapWithLast(NodeContext &n, Value x, int64_t axis) {
-  if (n.failed())
-    return {};
-  Shape permutation = llvm::to_vector(llvm::seq<int64_t>(0, n.rank(x)));
-  std::swap(permutation[axis], permutation.back());
-  return n.transpose(x, permutation);
-}
 
 /// Softmax over one dimension; before opset 13 over all dimensions from `axis` on, as if flattened.
 Value softmaxRows(NodeContext &n, bool logarithm) {

@@ -4,8 +4,8 @@
 //
 //===----------------------------------------------------------------------------------------------------------------===//
 
-#include "frontend/onnx/NodeContext.h"
 #include "frontend/onnx/OpTable.h"
+#include "frontend/onnx/ops/Support.h"
 
 using namespace mlir;
 
@@ -58,10 +58,69 @@ void norm2(NodeContext &n) {
   n.output(0, n.make<ir::SqrtOp>(sum));
 }
 
+void norm1(NodeContext &n) {
+  Reduction r = reduction(n);
+  n.output(0, n.failed() ? Value() : n.reduce(magnitude(n, r.x), ir::ReduceKind::Sum, r.dims, r.keepDims));
+}
+
+void logOfSum(NodeContext &n) {
+  Reduction r = reduction(n);
+  n.output(0, n.failed() ? Value() : n.make<ir::LogOp>(n.reduce(r.x, ir::ReduceKind::Sum, r.dims, r.keepDims)));
+}
+
+/// max + log sum exp(x - max); where the maximum is infinite, the maximum.
+void logOfSumOfExponentials(NodeContext &n) {
+  Reduction r = reduction(n);
+  if (n.failed())
+    return n.output(0, {});
+  // The maximum shifts both terms, so that no gradient passes through it.
+  Value largest = detached(n, n.reduce(r.x, ir::ReduceKind::Max, r.dims, /*keepDims=*/true));
+  Value shift = n.make<ir::SelectOp>(n.make<ir::IsFiniteOp>(largest), largest, n.splatLike(largest, 0.0));
+  Value terms = n.make<ir::ExpOp>(n.make<ir::SubOp>(r.x, n.broadcastTo(shift, n.shape(r.x))));
+  Value sum = n.make<ir::LogOp>(n.reduce(terms, ir::ReduceKind::Sum, r.dims, /*keepDims=*/true));
+  Value result = n.make<ir::AddOp>(sum, shift);
+  Shape to;
+  for (auto [i, extent] : llvm::enumerate(n.shape(result)))
+    if (r.keepDims || !llvm::is_contained(r.dims, static_cast<int64_t>(i)))
+      to.push_back(extent);
+  n.output(0, n.failed() ? Value() : n.reshape(result, to));
+}
+
+/// Halves the dimension until one element is left.
+void prod(NodeContext &n) {
+  Reduction r = reduction(n);
+  Value x = r.x;
+  for (int64_t dim : r.dims) {
+    while (!n.failed() && n.shape(x)[dim] > 1) {
+      const int64_t extent = n.shape(x)[dim], half = extent / 2;
+      Value pairs = n.make<ir::MulOp>(slicePart(n, x, dim, 0, half), slicePart(n, x, dim, half, 2 * half));
+      x = extent % 2 == 0 ? pairs
+                          : n.make<ir::ConcatOp>(ValueRange{pairs, slicePart(n, x, dim, 2 * half, extent)}, dim);
+    }
+    if (!n.failed() && n.shape(x)[dim] == 0) {
+      Shape one = n.shape(x);
+      one[dim] = 1;
+      x = n.splat(n.type(one, n.element(x)), 1.0);
+    }
+  }
+  Shape to;
+  for (auto [i, extent] : llvm::enumerate(n.shape(x)))
+    if (r.keepDims || !llvm::is_contained(r.dims, static_cast<int64_t>(i)))
+      to.push_back(extent);
+  n.output(0, n.failed() ? Value() : n.reshape(x, to));
+}
+
 constexpr OpEntry kOps[] = {
-    {"", "ReduceSum", 1, reduce<ir::ReduceKind::Sum>}, {"", "ReduceMax", 1, reduce<ir::ReduceKind::Max>},
-    {"", "ReduceMin", 1, reduce<ir::ReduceKind::Min>}, {"", "ReduceMean", 1, mean},
-    {"", "ReduceSumSquare", 1, sumOfSquares},          {"", "ReduceL2", 1, norm2},
+    {"", "ReduceSum", 1, reduce<ir::ReduceKind::Sum>},
+    {"", "ReduceMax", 1, reduce<ir::ReduceKind::Max>},
+    {"", "ReduceMin", 1, reduce<ir::ReduceKind::Min>},
+    {"", "ReduceMean", 1, mean},
+    {"", "ReduceSumSquare", 1, sumOfSquares},
+    {"", "ReduceL2", 1, norm2},
+    {"", "ReduceL1", 1, norm1},
+    {"", "ReduceLogSum", 1, logOfSum},
+    {"", "ReduceLogSumExp", 1, logOfSumOfExponentials},
+    {"", "ReduceProd", 1, prod},
 };
 
 } // namespace

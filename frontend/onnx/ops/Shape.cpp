@@ -4,20 +4,13 @@
 //
 //===----------------------------------------------------------------------------------------------------------------===//
 
-#include "frontend/onnx/NodeContext.h"
 #include "frontend/onnx/OpTable.h"
+#include "frontend/onnx/ops/Support.h"
 
 using namespace mlir;
 
 namespace moe::frontend {
 namespace {
-
-int64_t product(llvm::ArrayRef<int64_t> extents) {
-  int64_t result = 1;
-  for (int64_t extent : extents)
-    result *= extent;
-  return result;
-}
 
 void reshape(NodeContext &n) {
   Value x = n.input(0);

@@ -379,4 +379,23 @@ TEST(Operators, ReductionsKeepOrDropDimensions) {
   expectNear(results["max"], {6});
 }
 
+TEST(Operators, EmbeddingOfTorchKeepsItsPaddingFree) {
+  // Row 1 is read, but only the embedding of the second form gives it a gradient.
+  for (bool padded : {true, false}) {
+    TestModel m;
+    m.input("ids", {3}, kInt64);
+    m.input("table", {4, 2});
+    m.nodes.add("Gather", {"table", "ids"}, "y");
+    onnx::StringStringEntryProto &entry = *m.graph.mutable_node(0)->add_metadata_props();
+    entry.set_key("pkg.torch.onnx.fx_node");
+    entry.set_value("%e : [num_users=1] = call_function[target=torch.ops.aten.embedding.default](args = (%w, %ids" +
+                    std::string(padded ? ", 1" : "") + "), kwargs = {})");
+    m.output("y");
+    ASSERT_TRUE(m.import()) << m.messages();
+    EXPECT_EQ(m.count<ir::ScaleGradientOp>(), padded ? 1 : 0);
+    std::vector<double> table = ramp(8);
+    expectNear(m.run({{1, 3, 0}, table})["y"], {table[2], table[3], table[6], table[7], table[0], table[1]});
+  }
+}
+
 } // namespace

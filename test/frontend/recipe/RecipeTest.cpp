@@ -195,9 +195,31 @@ TEST(Recipe, CrossEntropyOfAMissingValue) {
   auto module = mlir::parseSourceString<mlir::ModuleOp>(
       R"(func.func @forward(%x: tensor<3x4xf32> {moe.name = "x"}) attributes {moe.program = "forward"} { return })",
       &context);
-  Status status = applyLoss(*module, parse("loss: {cross_entropy: {logits: x, labels: y}}"));
+  Status status = applyLoss(*module, parse("loss: {cross_entropy: {logits: y, labels: x}}"));
   ASSERT_FALSE(status.has_value());
   EXPECT_EQ(status.error().what, "the model has no value 'y'");
+}
+
+TEST(Recipe, LabelsThatTheModelDoesNotHaveBecomeAnInput) {
+  mlir::MLIRContext context;
+  context.loadDialect<ir::MoeDialect, mlir::func::FuncDialect>();
+  auto module = mlir::parseSourceString<mlir::ModuleOp>(
+      R"(module attributes {moe.data = {pad_id = -1 : i64, inputs = {x = {vocabulary = 0 : i64, labels = false}}}} {
+        func.func @forward(%x: tensor<3x4xf32> {moe.name = "x"}) attributes {moe.program = "forward"} { return }
+      })",
+      &context);
+  Status status = applyLoss(*module, parse("loss: {cross_entropy: {logits: x, labels: y, ignore_index: -7}}"));
+  ASSERT_TRUE(status.has_value());
+  auto forward = module->lookupSymbol<mlir::func::FuncOp>("forward");
+  ASSERT_EQ(forward.getNumArguments(), 2u);
+  EXPECT_EQ(forward.getArgAttrOfType<mlir::StringAttr>(1, "moe.name").str(), "y");
+  EXPECT_EQ(ir::typeOf(forward.getArgument(1)).getShape(), llvm::ArrayRef<int64_t>({3}));
+  auto data = (*module)->getAttrOfType<mlir::DictionaryAttr>("moe.data");
+  EXPECT_EQ(data.getAs<mlir::IntegerAttr>("pad_id").getInt(), -7);
+  auto labels = data.getAs<mlir::DictionaryAttr>("inputs").getAs<mlir::DictionaryAttr>("y");
+  ASSERT_TRUE(labels);
+  EXPECT_EQ(labels.getAs<mlir::IntegerAttr>("vocabulary").getInt(), 4);
+  EXPECT_TRUE(labels.getAs<mlir::BoolAttr>("labels").getValue());
 }
 
 } // namespace
