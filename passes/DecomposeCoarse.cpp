@@ -7,6 +7,7 @@
 #include "ir/Ops.h"
 #include "ir/RetypeTensors.h"
 #include "mlir/Dialect/Func/IR/FuncOps.h"
+#include "passes/GroupDotOperands.h"
 #include "passes/Passes.h"
 
 using namespace mlir;
@@ -44,6 +45,7 @@ struct DecomposeCoarsePass : impl::DecomposeCoarseBase<DecomposeCoarsePass> {
         collect(made);
       op->erase();
     }
+    groupDotOperands(getOperation());
   }
 };
 

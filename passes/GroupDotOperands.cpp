@@ -4,16 +4,13 @@
 //
 //===----------------------------------------------------------------------------------------------------------------===//
 
+#include "passes/GroupDotOperands.h"
+
 #include "ir/Ops.h"
-#include "mlir/Dialect/Func/IR/FuncOps.h"
-#include "passes/Passes.h"
 
 using namespace mlir;
 
 namespace moe::ir {
-
-#define GEN_PASS_DEF_GROUPDOTOPERANDS
-#include "passes/Passes.h.inc"
 
 namespace {
 
@@ -47,26 +44,25 @@ struct Operand {
   }
 };
 
-struct GroupDotOperandsPass : impl::GroupDotOperandsBase<GroupDotOperandsPass> {
-  void runOnOperation() override {
-    getOperation().walk([](DotOp dot) {
-      Operand lhs{dot.getLhs(), SmallVector<int64_t>(dot.getLhsBatch()), dot.lhsFree(),
-                  SmallVector<int64_t>(dot.getLhsContract())};
-      Operand rhs{dot.getRhs(), SmallVector<int64_t>(dot.getRhsBatch()), dot.rhsFree(),
-                  SmallVector<int64_t>(dot.getRhsContract())};
-      if (lhs.isGrouped() && rhs.isGrouped())
-        return;
-      OpBuilder builder(dot);
-      for (Operand *operand : {&lhs, &rhs})
-        if (!operand->isGrouped())
-          operand->group(builder, dot.getLoc());
-      Value grouped = DotOp::create(builder, dot.getLoc(), dot.getType(), lhs.value, rhs.value, lhs.batch, rhs.batch,
-                                    lhs.contract, rhs.contract);
-      dot.replaceAllUsesWith(grouped);
-      dot.erase();
-    });
-  }
-};
-
 } // namespace
+
+void groupDotOperands(ModuleOp module) {
+  module.walk([](DotOp dot) {
+    Operand lhs{dot.getLhs(), SmallVector<int64_t>(dot.getLhsBatch()), dot.lhsFree(),
+                SmallVector<int64_t>(dot.getLhsContract())};
+    Operand rhs{dot.getRhs(), SmallVector<int64_t>(dot.getRhsBatch()), dot.rhsFree(),
+                SmallVector<int64_t>(dot.getRhsContract())};
+    if (lhs.isGrouped() && rhs.isGrouped())
+      return;
+    OpBuilder builder(dot);
+    for (Operand *operand : {&lhs, &rhs})
+      if (!operand->isGrouped())
+        operand->group(builder, dot.getLoc());
+    Value grouped = DotOp::create(builder, dot.getLoc(), dot.getType(), lhs.value, rhs.value, lhs.batch, rhs.batch,
+                                  lhs.contract, rhs.contract);
+    dot.replaceAllUsesWith(grouped);
+    dot.erase();
+  });
+}
+
 } // namespace moe::ir

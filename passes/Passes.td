@@ -78,11 +78,6 @@ def DecomposeCoarse : Moe_Pass<"decompose-coarse"> {
   let summary = "replaces coarse operations that have no library kernel by their decompositions";
 }
 
-def GroupDotOperands : Moe_Pass<"group-dot-operands"> {
-  let summary = "transposes operands of matrix products whose batch, rows and columns do not lie behind each other";
-  let description = [{Attention written as products of transposed heads reads [batch, position, head, element] so.}];
-}
-
 def Simplify : Moe_Pass<"simplify"> {
   let summary = "folds algebraic identities, merges equal operations, drops dead ones";
   let options = [Option<"merge", "merge", "bool", "true",

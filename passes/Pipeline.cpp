@@ -66,7 +66,6 @@ void addPhase(PassManager &pm, Phase phase, const PipelineOptions &options) {
   // time.
   case Phase::Fuse: {
     pm.addPass(createDecomposeCoarse());
-    pm.addPass(createGroupDotOperands());
     SimplifyOptions simplify;
     simplify.merge = false;
     pm.addPass(createSimplify(simplify));

@@ -1,6 +1,6 @@
-// RUN: moe-opt %s --group-dot-operands | FileCheck %s
+// RUN: moe-opt %s --decompose-coarse | FileCheck %s
 // RUN: moe-opt %s --interpret=heads --float64 > %t.before
-// RUN: moe-opt %s --group-dot-operands | moe-opt --interpret=heads --float64 > %t.after
+// RUN: moe-opt %s --decompose-coarse | moe-opt --interpret=heads --float64 > %t.after
 // RUN: diff %t.before %t.after
 
 // The batch of scores over heads is (0, 2): positions lie in between, so both operands move.
