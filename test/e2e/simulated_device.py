@@ -43,12 +43,8 @@ def run(name, steps, *more, env=None):
 
 
 def compare(kind, expected, actual, tolerance=TOLERANCE):
-    """Gradients to `tolerance` of each tensor's norm. Some are zero up to rounding, as that of the bias of keys is, which
-    softmax does not see: a floor of a hundredth of that of the norm of all."""
-    floor = 1e-2 * tolerance * np.sqrt(sum(np.sum(value.astype(float) ** 2) for value in expected.values()))
-    part, worst = max((np.linalg.norm(actual[name] - value) / (tolerance * np.linalg.norm(value) + floor), name)
-                      for name, value in expected.items())  # fmt: skip
-    report.check(expected.keys() == actual.keys() and part <= 1, f"{kind}: {worst} differs most, {part:.3f} of the tolerance")
+    part, worst = lab.gap(expected, actual, tolerance)
+    report.check(part <= 1, f"{kind}: {worst} differs most, {part:.3f} of the tolerance")
 
 
 cpu, cuda = (run(name, UPDATES, "--save-state", f"{name}.state") for name in TARGETS)

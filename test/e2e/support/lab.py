@@ -79,6 +79,18 @@ def digest(path):
     return hashlib.sha256(pathlib.Path(path).read_bytes()).hexdigest()
 
 
+def gap(expected, actual, tolerance):
+    """How far tensors are from others, as a multiple of `tolerance` times each one's norm, and the name of the worst.
+
+    Gradients of some parameters are zero up to rounding, as that of the bias of keys is, which softmax does not see: a floor of
+    a hundredth of that of the norm of all."""
+    if expected.keys() != actual.keys():
+        return np.inf, "names"
+    floor = 1e-2 * tolerance * np.sqrt(sum(np.sum(value.astype(float) ** 2) for value in expected.values()))
+    return max((np.linalg.norm(actual[name] - value) / (tolerance * np.linalg.norm(value) + floor), name)
+               for name, value in expected.items())  # fmt: skip
+
+
 def letters(path, count, seed=1):
     """A text of random letters, the same for the same seed."""
     pathlib.Path(path).write_bytes(np.random.default_rng(seed).integers(97, 123, count, dtype=np.uint8).tobytes())
