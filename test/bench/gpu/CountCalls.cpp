@@ -71,30 +71,64 @@ template <typename Function> Function *next(Function * /*of*/, const char *name)
 
 } // namespace
 
-#define MOE_COUNT(name, parameters, arguments)                                                                         \
-  extern "C" cudaError_t name parameters {                                                                             \
-    return next(&name, #name) arguments;                                                                               \
-  }
+extern "C" {
 
-MOE_COUNT(cudaGraphLaunch, (cudaGraphExec_t graph, cudaStream_t stream), (graph, stream))
-MOE_COUNT(cudaLaunchKernel,
-          (const void *function, dim3 grid, dim3 block, void **arguments, size_t bytes, cudaStream_t stream),
-          (function, grid, block, arguments, bytes, stream))
-MOE_COUNT(cudaLaunchKernelExC, (const cudaLaunchConfig_t *config, const void *function, void **arguments),
-          (config, function, arguments))
-MOE_COUNT(cudaMemcpy, (void *to, const void *from, size_t bytes, cudaMemcpyKind kind), (to, from, bytes, kind))
-MOE_COUNT(cudaMemcpyAsync, (void *to, const void *from, size_t bytes, cudaMemcpyKind kind, cudaStream_t stream),
-          (to, from, bytes, kind, stream))
-MOE_COUNT(cudaMemsetAsync, (void *memory, int value, size_t bytes, cudaStream_t stream), (memory, value, bytes, stream))
-MOE_COUNT(cudaEventRecord, (cudaEvent_t event, cudaStream_t stream), (event, stream))
-MOE_COUNT(cudaEventQuery, (cudaEvent_t event), (event))
-MOE_COUNT(cudaEventSynchronize, (cudaEvent_t event), (event))
-MOE_COUNT(cudaStreamWaitEvent, (cudaStream_t stream, cudaEvent_t event, unsigned flags), (stream, event, flags))
-MOE_COUNT(cudaStreamQuery, (cudaStream_t stream), (stream))
-MOE_COUNT(cudaStreamSynchronize, (cudaStream_t stream), (stream))
-MOE_COUNT(cudaDeviceSynchronize, (), ())
+cudaError_t cudaGraphLaunch(cudaGraphExec_t graph, cudaStream_t stream) {
+  return next(&cudaGraphLaunch, "cudaGraphLaunch")(graph, stream);
+}
 
-extern "C" cudaError_t cudaGraphInstantiate(cudaGraphExec_t *executable, cudaGraph_t graph, unsigned long long flags) {
+cudaError_t cudaLaunchKernel(const void *function, dim3 grid, dim3 block, void **arguments, size_t bytes,
+                             cudaStream_t stream) {
+  return next(&cudaLaunchKernel, "cudaLaunchKernel")(function, grid, block, arguments, bytes, stream);
+}
+
+cudaError_t cudaLaunchKernelExC(const cudaLaunchConfig_t *config, const void *function, void **arguments) {
+  return next(&cudaLaunchKernelExC, "cudaLaunchKernelExC")(config, function, arguments);
+}
+
+cudaError_t cudaMemcpy(void *to, const void *from, size_t bytes, cudaMemcpyKind kind) {
+  return next(&cudaMemcpy, "cudaMemcpy")(to, from, bytes, kind);
+}
+
+cudaError_t cudaMemcpyAsync(void *to, const void *from, size_t bytes, cudaMemcpyKind kind, cudaStream_t stream) {
+  return next(&cudaMemcpyAsync, "cudaMemcpyAsync")(to, from, bytes, kind, stream);
+}
+
+cudaError_t cudaMemsetAsync(void *memory, int value, size_t bytes, cudaStream_t stream) {
+  return next(&cudaMemsetAsync, "cudaMemsetAsync")(memory, value, bytes, stream);
+}
+
+cudaError_t cudaEventRecord(cudaEvent_t event, cudaStream_t stream) {
+  return next(&cudaEventRecord, "cudaEventRecord")(event, stream);
+}
+
+cudaError_t cudaEventQuery(cudaEvent_t event) {
+  return next(&cudaEventQuery, "cudaEventQuery")(event);
+}
+
+cudaError_t cudaEventSynchronize(cudaEvent_t event) {
+  return next(&cudaEventSynchronize, "cudaEventSynchronize")(event);
+}
+
+cudaError_t cudaStreamWaitEvent(cudaStream_t stream, cudaEvent_t event, unsigned flags) {
+  return next(&cudaStreamWaitEvent, "cudaStreamWaitEvent")(stream, event, flags);
+}
+
+cudaError_t cudaStreamQuery(cudaStream_t stream) {
+  return next(&cudaStreamQuery, "cudaStreamQuery")(stream);
+}
+
+cudaError_t cudaStreamSynchronize(cudaStream_t stream) {
+  return next(&cudaStreamSynchronize, "cudaStreamSynchronize")(stream);
+}
+
+cudaError_t cudaDeviceSynchronize() {
+  return next(&cudaDeviceSynchronize, "cudaDeviceSynchronize")();
+}
+
+cudaError_t cudaGraphInstantiate(cudaGraphExec_t *executable, cudaGraph_t graph, unsigned long long flags) {
   countNodes(graph);
   return next(&cudaGraphInstantiate, "cudaGraphInstantiate")(executable, graph, flags);
 }
+
+} // extern "C"

@@ -38,7 +38,7 @@ public:
     const int sizeClass = std::bit_width(bytes - 1);
     std::byte *piece = freed[sizeClass];
     if (piece) {
-      std::memcpy(&freed[sizeClass], piece + sizeof(Header), sizeof(piece));
+      std::memcpy(static_cast<void *>(&freed[sizeClass]), piece + sizeof(Header), sizeof(piece));
     } else {
       const size_t size = size_t{1} << sizeClass;
       if (size > static_cast<size_t>(end - next))
@@ -52,7 +52,7 @@ public:
     const std::lock_guard lock(mutex);
     auto *piece = reinterpret_cast<std::byte *>(header);
     std::byte *&first = freed[header->sizeClass];
-    std::memcpy(piece + sizeof(Header), &first, sizeof(first));
+    std::memcpy(piece + sizeof(Header), static_cast<const void *>(&first), sizeof(first));
     first = piece;
   }
 
