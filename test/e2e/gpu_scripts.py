@@ -28,7 +28,7 @@ def results(rows, *beginnings):
     return {result for what, result in rows.items() if what.startswith(beginnings)}
 
 
-first, rows, text = table("test/gpu/check.py", "-o", "check.md")
+first, rows, text = table("test/gpu/check.py", "--quick", "-o", "check.md")
 report.check("not run on a device" in first, first)
 report.check(pathlib.Path("check.md").read_text() == text, "the table is also in a file")
 report.check(results(rows, "moerun", "kernels", "demo") == {"ok"}, f"{len(rows)} rows")

@@ -29,6 +29,10 @@ FLOAT32 = 1e-5
 BF16, BF16_BEHIND_ROUTING = 0.03, 0.18
 
 
+# The shorter tests of each family of kernels, for tools that slow them down.
+QUICK = "CudaAttention.GroupedQueries:CudaRoute.ManyRowsAndExperts:CudaScatterAdd.*:CudaCopy.Counts*"
+
+
 class Check:
     def __init__(self, carried, table, scratch):
         self.carried, self.table, self.scratch = carried, table, pathlib.Path(scratch)
@@ -143,6 +147,7 @@ class Check:
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folder", type=pathlib.Path)
+    parser.add_argument("--quick", action="store_true", help="only one test of each family of kernels")
     parser.add_argument("--seconds", type=float, default=530, help="rows that would begin later are skipped")
     parser.add_argument("-o", "--out", type=pathlib.Path, help="writes the table there, too")
     args = parser.parse_args()
@@ -152,7 +157,10 @@ def main():
         check = Check(carried, table, scratch)
         table.row("moerun doctor", check.doctor)
         for suite in check.suites():
-            table.row(f"kernels: {suite}", check.kernel_tests, f"{suite}.*" if suite != "*" else suite)
+            tests = f"{suite}.*" if suite != "*" else suite
+            if args.quick:
+                tests = next((test for test in QUICK.split(":") if test.startswith(f"{suite}.")), tests)
+            table.row(f"kernels: {suite}", check.kernel_tests, tests)
         for model in carried.models("demo-f32", "demo-bf16"):
             table.row(f"{model['name']}: beside the plan for the CPU", check.against_cpu, model)
             table.row(f"{model['name']}: run again", check.repeats, model)
@@ -160,9 +168,7 @@ def main():
         for tool in ("memcheck", "racecheck"):
             for model in carried.models("small-f32"):
                 table.row(f"{tool}: {model['name']}", check.sanitized_model, tool, model)
-            # The quick ones of each family.
-            quick = "CudaAttention.GroupedQueries:CudaRoute.ManyRowsAndExperts:CudaScatterAdd.*:CudaCopy.Counts*"
-            table.row(f"{tool}: kernels", check.sanitized_kernels, tool, quick)
+            table.row(f"{tool}: kernels", check.sanitized_kernels, tool, QUICK)
     table.finish(args.out)
 
 

@@ -47,7 +47,7 @@ class Model:
 
 def models(small):
     """demo: compared with the CPU, measured. small: for tools that take long. large: measured."""
-    demo, large = ((SMALL, 4), (SMALL, 8)) if small else ((Config(), 16), (LARGE, 8))
+    demo, large = ((SMALL, 4), (SMALL, 4)) if small else ((Config(), 16), (LARGE, 8))
     return [Model("demo-f32", *demo, "f32"), Model("demo-bf16", *demo, "bf16"), Model("small-f32", SMALL, 4, "f32"),
             Model("large-bf16", *large, "bf16")]  # fmt: skip
 
@@ -125,7 +125,7 @@ def main():
     parser.add_argument("-o", "--out", type=pathlib.Path, required=True, help="folder, overwritten if pack.py has made it")
     args = parser.parse_args()
     args.build = args.build.resolve()
-    args.batches = 6 if args.small else 12  # updates of test/bench/gpu
+    args.batches = 4 if args.small else 12  # updates of test/bench/gpu
     if args.out.exists():
         if not (args.out / "index.json").exists():
             raise SystemExit(f"{args.out} exists, and pack.py has not made it")

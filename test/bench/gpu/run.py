@@ -129,12 +129,12 @@ class Bench:
 
     def measure_copy(self):
         self.copy = self.torch({"copy_bytes": 1 << (30 if self.on_device else 20)})["copy"]
-        return ["", "", "", "", "", "", f"{self.copy / 1e9:.3g} GB/s, read and written"]
+        return ["", "", "", "", "", "", f"{self.copy / 1e9:.4g} GB/s, read and written"]
 
     def profile(self, model):
         """Where the time of an update goes, step by step by plain launches."""
-        said = call(self.table, [self.carried.moerun, "bench", self.carried.folder / model["plan"], "--steps", 5, "--json"], 150,
-                    self.carried.environment)  # fmt: skip
+        words = [self.carried.moerun, "bench", self.carried.folder / model["plan"], "--steps", 5 if self.on_device else 1, "--json"]
+        said = call(self.table, words, 150, self.carried.environment)
         return records(said)[-1]
 
     def kinds(self, model):
@@ -154,7 +154,7 @@ class Bench:
         if kind["seconds"] <= 0:
             raise Skipped("took no time")
         rate = kind["bytes"] / kind["seconds"]
-        more = f"{kind['steps']} steps, {rate / 1e9:.3g} GB/s"
+        more = f"{kind['steps']} steps, {rate / 1e9:.4g} GB/s"
         if self.copy:
             more += f", {rate / self.copy * 100:.0f} % of a copy"
         if kind["flops"]:
