@@ -22,8 +22,8 @@ def facts(device, program="moerun"):
     return {fact["name"]: (fact["value"], fact["problem"]) for fact in found["facts"]}, found["installed"]
 
 
-def refuses(what, plan, *texts, program="moerun", env=None):
-    words = [program, "run", plan, "--inputs", "none", "--steps", "1"]
+def refuses(what, plan, *texts, flags=(), program="moerun", env=None):
+    words = [program, "run", plan, "--inputs", "none", "--steps", "1", *flags]
     done = subprocess.run(words, capture_output=True, text=True, env=os.environ | (env or {}), timeout=60)
     message = " ".join(done.stderr.split())
     right = done.returncode == 1 and message.count("error: ") == 1 and "try:" in message and all(text in message for text in texts)
@@ -53,6 +53,8 @@ for folder, content in (("without", None), ("broken", b"no library")):
 lab.model("m.onnx", "--moe-freq", 2, "--moe-expert-count", 4)
 lab.compile_plan("m.onnx", "simulated.moe", 4, 32, "--target", "cuda:simulated")
 lab.compile_plan("m.onnx", "sm_90.moe", 4, 32, "--target", "cuda:sm_90")
+refuses("another device asked for", "sm_90.moe", "compiled for another device", "it is for 'cuda'", "--target cpu",
+        flags=("--device", "cpu"))  # fmt: skip
 refuses("no backend", "sm_90.moe", "no backend for device 'cuda'", "install the backend", program="without/bin/moerun")
 refuses("backend that is no library", "sm_90.moe", "cannot load the backend", "libmoerun-cuda.so", program="broken/bin/moerun")
 if hasBackend:

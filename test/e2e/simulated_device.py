@@ -28,7 +28,8 @@ lab.model("moe.onnx", "--moe-freq", 2, "--moe-expert-count", 4, "--moe-gate-loss
           width=64, tokens=LENGTH)  # fmt: skip
 for name, target in TARGETS.items():
     lab.compile_plan("moe.onnx", f"{name}.moe", BATCH, LENGTH, "--target", target, recipe=RECIPE)
-lab.compile_plan("moe.onnx", "bf16.moe", BATCH, LENGTH, "--target", TARGETS["cuda"], recipe=RECIPE | {"precision": {"compute": "bf16"}})
+lab.compile_plan("moe.onnx", "bf16.moe", BATCH, LENGTH, "--target", TARGETS["cuda"],
+                 recipe=RECIPE | {"precision": {"compute": "bf16"}})  # fmt: skip
 random = np.random.default_rng(3)
 ids, labels = random.integers(4, 260, (2, 2 * UPDATES, BATCH, LENGTH), dtype=np.int64)
 labels[::3, 0, 5:] = 1  # padding
@@ -64,8 +65,8 @@ compare("gradients after training", cpu[1], cuda[1])
 
 def train(folder, *more, env=None):
     """Digests of the checkpoints that training leaves."""
-    lab.run("moerun", "train", "cuda.moe", "--data", "text", "--valid-split", 0.2, "--save-dir", folder, "--log-format", "json",
-            *more, env=env)  # fmt: skip
+    lab.run("moerun", "train", "cuda.moe", "--device", "cuda", "--data", "text", "--valid-split", 0.2, "--save-dir", folder,
+            "--log-format", "json", *more, env=env)  # fmt: skip
     return {path.name: lab.digest(path) for path in sorted(pathlib.Path(folder).glob("*.safetensors"))}
 
 

@@ -17,6 +17,7 @@ std::vector<Flag> withCommonFlags(std::vector<Flag> flags) {
   static const Flag common[] = {
       {"init-state", "FILE", "safetensors file that sets every parameter by its name"},
       {"weights", "FILE", "where the model's ONNX file is now, if it has moved since the plan was compiled"},
+      {"device", "NAME", "refuse plans that are for another device than this, cpu or cuda"},
       {"seed", "N", "seed of first weights and sample order; default: the recipe's"},
       {"threads", "N", "threads of a rank; default: as compiled, another number may change the last bits"},
       {"ranks", "N", "ranks of this run; only 1 for now"},
@@ -36,6 +37,7 @@ Expected<CommonOptions> readCommonOptions(const Arguments &arguments) {
   options.poison = arguments.has("poison");
   options.weights = arguments.text("weights");
   options.initState = arguments.text("init-state");
+  options.device = arguments.text("device");
   auto ranks = arguments.integer("ranks", 1, 1);
   auto threads = arguments.integer("threads", 0, 1, 4096);
   auto seed = arguments.integer("seed", 0, 0);
@@ -74,7 +76,7 @@ Expected<OpenedSession> openSession(const CommonOptions &options, TrainLog &log)
     target.set_threads(options.threads);
   }
   SessionOptions sessionOptions;
-  sessionOptions.device = target.device();
+  sessionOptions.device = options.device.empty() ? target.device() : options.device;
   sessionOptions.poison = options.poison;
   sessionOptions.profile = options.profile;
   sessionOptions.choices = options.choices;
