@@ -38,6 +38,10 @@ llvm::ArrayRef<OpEntry> sequenceOps();
 llvm::ArrayRef<OpEntry> controlOps();
 llvm::ArrayRef<OpEntry> roundingOps();
 llvm::ArrayRef<OpEntry> activationOps();
+llvm::ArrayRef<OpEntry> normalizationOps();
+llvm::ArrayRef<OpEntry> attentionOps();
+llvm::ArrayRef<OpEntry> padOps();
+llvm::ArrayRef<OpEntry> lossOps();
 llvm::ArrayRef<OpEntry> moecOps();
 
 /// The entry of the newest version that is not above `opset`; null if the operator is unknown or older than all

@@ -32,6 +32,12 @@ void silu(NodeContext &n) {
   n.output(0, n.make<ir::MulOp>(x, n.make<ir::SigmoidOp>(slope)));
 }
 
+/// The gate's Swish times the values.
+void swiGlu(NodeContext &n) {
+  Value gate = n.input(0), slope = multiply(n, gate, n.real("alpha", 1.0));
+  n.output(0, n.make<ir::MulOp>(n.make<ir::MulOp>(gate, n.make<ir::SigmoidOp>(slope)), n.input(1)));
+}
+
 /// log(1 + e^x), without overflow: x/2 + |x|/2 + log(1 + e^-|x|). In this form its derivative at 0 is 1/2.
 Value softplusOf(NodeContext &n, Value x) {
   Value size = n.make<ir::AbsOp>(x), positive = multiply(n, n.make<ir::AddOp>(x, size), 0.5);
@@ -124,6 +130,7 @@ constexpr OpEntry kOps[] = {
     {"", "Sigmoid", 6, unary<ir::SigmoidOp>},
     {"", "Gelu", 20, gelu},
     {"", "Swish", 24, silu},
+    {"", "SwiGLU", 28, swiGlu},
     {"", "Softplus", 1, softplus},
     {"", "Mish", 18, mish},
     {"", "Softsign", 1, softsign},

@@ -83,7 +83,11 @@ void mod(NodeContext &n) {
   Value quotient = n.make<ir::DivOp>(a, b);
   if (isa<FloatType>(n.element(a)))
     quotient = whereFractional(n, quotient, ofDividend ? truncated(n, quotient) : floored(n, quotient));
-  Value rest = n.make<ir::SubOp>(a, n.make<ir::MulOp>(quotient, b));
+  Value whole = n.make<ir::MulOp>(quotient, b);
+  // 0 times an infinite divisor is nothing; an infinite quotient stays NaN.
+  if (isa<FloatType>(n.element(a)))
+    whole = select(n, n.make<ir::IsFiniteOp>(b), whole, n.make<ir::MulOp>(quotient, zero));
+  Value rest = n.make<ir::SubOp>(a, whole);
   // A quotient that was rounded up leaves a rest of the wrong sign; so does one rounded to zero.
   auto negative = [&](Value x) { return compare(n, ComparePredicate::LT, x, zero); };
   Value wrong = n.make<ir::AndOp>(compare(n, ComparePredicate::NE, rest, zero),

@@ -123,6 +123,12 @@ void concat(NodeContext &n) {
   if (n.failed())
     return n.output(0, {});
   int64_t axis = n.axis("axis", 0, n.rank(values[0]));
+  // Parts without elements add nothing: one stays where all are such.
+  Value first = values[0];
+  if (!n.failed())
+    llvm::erase_if(values, [&](Value value) { return n.rank(value) == n.rank(first) && n.shape(value)[axis] == 0; });
+  if (values.empty())
+    values.push_back(first);
   n.output(0, values.size() == 1 ? values[0] : n.make<ir::ConcatOp>(ValueRange(values), axis));
 }
 
@@ -144,13 +150,25 @@ void slice(NodeContext &n) {
     n.fail("starts, ends, axes and steps differ in length");
   Shape extents = n.shape(x);
   Shape from(extents.size(), 0), to = extents, strides(extents.size(), 1);
+  llvm::SmallVector<std::pair<int64_t, Shape>> backward;
   for (size_t i = 0; i < starts->size() && !n.failed(); ++i) {
     int64_t axis = n.normalizeAxis(axes[i], n.rank(x));
-    if (steps[i] <= 0)
-      n.fail("steps that are not positive are not supported");
+    if (steps[i] == 0 || steps[i] == INT64_MIN)
+      n.fail("a step is zero or out of range");
     if (n.failed())
       break;
     int64_t extent = extents[axis];
+    if (steps[i] < 0) {
+      // moe.slice goes forward only: the positions are known, so they are gathered.
+      auto place = [&](int64_t position) {
+        return std::clamp<int64_t>(position < 0 ? position + extent : position, -1, extent - 1);
+      };
+      Shape positions;
+      for (int64_t at = place((*starts)[i]), end = place((*ends)[i]); at > end; at += steps[i])
+        positions.push_back(at);
+      backward.emplace_back(axis, std::move(positions));
+      continue;
+    }
     auto clamp = [&](int64_t position) {
       return std::clamp<int64_t>(position < 0 ? position + extent : position, 0, extent);
     };
@@ -162,7 +180,10 @@ void slice(NodeContext &n) {
     return n.output(0, {});
   bool whole = to == extents && llvm::all_of(from, [](int64_t start) { return start == 0; }) &&
                llvm::all_of(strides, [](int64_t stride) { return stride == 1; });
-  n.output(0, whole ? x : n.make<ir::SliceOp>(x, from, to, strides));
+  x = whole ? x : n.make<ir::SliceOp>(x, from, to, strides);
+  for (auto &[axis, positions] : backward)
+    x = pick(n, x, axis, positions);
+  n.output(0, x);
 }
 
 void split(NodeContext &n) {

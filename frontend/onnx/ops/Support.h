@@ -49,6 +49,9 @@ mlir::Value magnitude(NodeContext &n, mlir::Value x);
 /// -x of floats or integers.
 mlir::Value negated(NodeContext &n, mlir::Value x);
 
+/// log softmax over the last dimension.
+mlir::Value logSoftmaxOfRows(NodeContext &n, mlir::Value rows);
+
 /// The value without its gradient.
 mlir::Value detached(NodeContext &n, mlir::Value x);
 

@@ -1,0 +1,263 @@
+"""The ONNX standard's own node tests, generated from the `onnx` package: results and gradients of compiled programs.
+
+All cases of one opset become one model: their nodes side by side, their numbers as inputs and weights. Results are compared
+with those of the standard. Gradients are compared with directional derivatives by central differences, in float64, of the
+reference implementation in the `onnx` package, at inputs moved a little, further than the differences reach, since kinks lie at round numbers.
+With words as arguments: only operators of these names, and the reason for every case that is left out.
+"""
+import collections
+import json
+import os
+import re
+import sys
+import warnings
+
+import numpy as np
+import onnx
+from onnx import TensorProto, compose, helper, numpy_helper
+from onnx.backend.test.case.node import collect_testcases
+from onnx.reference import ReferenceEvaluator
+
+sys.path.insert(0, os.path.join(os.environ["MOEC_ROOT"], "test/e2e/support"))
+import lab
+
+warnings.filterwarnings("ignore")
+
+OPERATORS = set("""
+    Abs Add And ArgMax ArgMin BitwiseAnd BitwiseNot BitwiseOr BitwiseXor Cast CastLike Ceil Celu Clip Concat Constant
+    ConstantOfShape Cos CumSum Div Dropout Einsum Elu Equal Erf Exp Expand Flatten Floor Gather GatherElements GatherND Gelu
+    Attention BatchNormalization EyeLike GroupNormalization InstanceNormalization LpNormalization MeanVarianceNormalization
+    NegativeLogLikelihoodLoss Pad RMSNormalization RotaryEmbedding SwiGLU Tile Gemm Greater GreaterOrEqual HardSigmoid HardSwish Hardmax Identity If IsInf IsNaN LayerNormalization LeakyRelu Less
+    LessOrEqual Log LogSoftmax Loop MatMul Max Mean Min Mish Mod Mul Neg Not OneHot Or PRelu Pow Range Reciprocal ReduceL1
+    ReduceL2 ReduceLogSum ReduceLogSumExp ReduceMax ReduceMean ReduceMin ReduceProd ReduceSum ReduceSumSquare Relu Reshape
+    Round Scatter ScatterElements ScatterND Selu SequenceInsert Shape Shrink Sigmoid Sign Sin Size Slice Softmax
+    SoftmaxCrossEntropyLoss Softplus Softsign Split SplitToSequence Sqrt Squeeze Sub Sum Swish Tanh ThresholdedRelu TopK
+    Transpose Trilu Unsqueeze Where Xor
+""".split())
+
+# Why a case cannot be what it is in a program whose shapes do not depend on data, by name.
+SKIPS = {
+    r"(?<!training_)dropout_default(_ratio)?$": "without training_mode a Dropout drops while training: presets mean that",
+    r"dropout.*(mask|training)|training_dropout": "draws numbers, or asks for the mask of what it dropped",
+    r"batchnorm.*training": "changes its statistics while training: no function of its operands",
+    r"pow_types_int": "powers of integers are not supported",
+    r"scatter.*_mul|scatter.*reduction_mul|scatternd_multiply": "products of scattered elements are not supported",
+    r"dropout.*_old": "drops in training, as the exporter of that opset meant",
+}
+
+# Operands that decide about shapes or about what is computed: they are constants. All other operands may be inputs.
+STATIC = {
+    "Clip": {1, 2}, "ConstantOfShape": {0}, "CumSum": {1}, "Dropout": {1, 2}, "Expand": {1}, "OneHot": {1}, "Range": {0, 1, 2},
+    "Reshape": {1}, "Slice": {1, 2, 3, 4}, "Split": {1}, "SplitToSequence": {1}, "Squeeze": {1}, "TopK": {1}, "Trilu": {1},
+    "Unsqueeze": {1}, "If": {0}, "Loop": {0, 1}, "SequenceInsert": {2}, "Pad": {1, 3}, "Tile": {1},
+}  # fmt: skip
+REDUCTIONS = {name for name in OPERATORS if name.startswith("Reduce")}
+# The runtime takes no negative tokens, so indices are constants here too.
+INDICES = {"Gather": {1}, "GatherElements": {1}, "GatherND": {1}, "ScatterND": {1}, "ScatterElements": {1}, "Scatter": {1},
+           "OneHot": {0}, "SoftmaxCrossEntropyLoss": {1}, "NegativeLogLikelihoodLoss": {1},
+           "RotaryEmbedding": {3}}  # fmt: skip
+
+TYPES = {TensorProto.FLOAT: np.float32, TensorProto.INT64: np.int64, TensorProto.INT32: np.int32, TensorProto.BOOL: np.bool_}
+
+
+def widen(graph):
+    """Makes a graph of float32 one of float64, as far as its constants and casts say which."""
+    for value in [*graph.input, *graph.output, *graph.value_info]:
+        if value.type.tensor_type.elem_type == TensorProto.FLOAT:
+            value.type.tensor_type.elem_type = TensorProto.DOUBLE
+    for node in graph.node:
+        for attribute in node.attribute:
+            if attribute.HasField("g"):
+                widen(attribute.g)
+            elif attribute.HasField("t") and attribute.t.data_type == TensorProto.FLOAT:
+                attribute.t.CopyFrom(numpy_helper.from_array(numpy_helper.to_array(attribute.t).astype(np.float64)))
+            elif attribute.name == "to" and attribute.i == TensorProto.FLOAT:
+                attribute.i = TensorProto.DOUBLE
+
+
+class Case:
+    """One test of the standard: a model and its numbers."""
+
+    def __init__(self, test):
+        self.name, self.model = test.name.removeprefix("test_"), test.model
+        self.inputs, self.outputs = test.data_sets[0]
+        self.rtol, self.atol = test.rtol, test.atol
+        self.opset = max((o.version for o in self.model.opset_import if o.domain == ""), default=0)
+        self.types = {node.op_type for node in self.nodes(self.model.graph)}
+        self.operator = self.model.graph.node[0].op_type if len(self.model.graph.node) == 1 else None
+
+    def nodes(self, graph):
+        for node in graph.node:
+            yield node
+            for attribute in node.attribute:
+                if attribute.HasField("g"):
+                    yield from self.nodes(attribute.g)
+
+    def reason_to_skip(self):
+        for pattern, reason in SKIPS.items():
+            if re.search(pattern, self.name):
+                return reason
+        graph = self.model.graph
+        casts = {attribute.i for node in self.nodes(graph) for attribute in node.attribute if attribute.name == "to"}
+        if not casts <= set(TYPES):
+            return "an element type that kernels do not compute, in the course of the case"
+        for value in [*graph.input, *graph.output]:
+            if not value.type.HasField("tensor_type"):
+                return "takes or gives a sequence or an optional value: programs take and give tensors"
+            if value.type.tensor_type.elem_type not in TYPES:
+                return "an element type that kernels do not compute: " + TensorProto.DataType.Name(value.type.tensor_type.elem_type)
+        if any(array.size == 0 for array in [*self.inputs, *self.outputs]):
+            return "tensors without elements"
+        return None
+
+    def is_static(self, index):
+        if self.types & {"If", "Loop"}:
+            return True
+        if self.operator is None:
+            return not np.issubdtype(self.inputs[index].dtype, np.floating)
+        static = STATIC.get(self.operator, set()) | INDICES.get(self.operator, set())
+        return index in static or (self.operator in REDUCTIONS and index == 1)
+
+
+class Group:
+    """Cases of one opset in one model. `trained`: their floats are weights, and a loss weighs their results."""
+
+    def __init__(self, name, cases, trained):
+        self.name, self.cases, self.trained = name, cases, trained
+        self.nodes, self.weights, self.inputs, self.outputs, self.numbers = [], [], [], [], {}
+        self.point, self.scores = {}, []
+        random = np.random.default_rng(len(cases))
+        for number, case in enumerate(cases):
+            self.add(case, f"c{number}_", random)
+        self.inputs.append(helper.make_tensor_value_info("tick", TensorProto.FLOAT, [1]))
+        self.numbers["tick"] = np.zeros([1, 1], np.float32)
+        self.nodes.append(helper.make_node("Identity", ["tick"], ["tock"]))
+        self.outputs.append(helper.make_tensor_value_info("tock", TensorProto.FLOAT, [1]))
+        self.nodes.append(helper.make_node("Sum" if self.scores else "Identity", self.scores or ["one_w"], ["loss"]))
+        self.weights.append(numpy_helper.from_array(np.float32(1), "one_w"))
+        self.outputs.append(helper.make_tensor_value_info("loss", TensorProto.FLOAT, []))
+
+    def constant(self, name, array):
+        self.nodes.append(helper.make_node("Constant", [], [name], value=numpy_helper.from_array(np.asarray(array))))
+
+    def add(self, case, prefix, random):
+        graph = compose.add_prefix(case.model, prefix).graph
+        for index, (value, array) in enumerate(zip(graph.input, case.inputs)):
+            if case.is_static(index):
+                self.constant(value.name, array)
+            elif self.trained and array.dtype == np.float32:
+                moved = (array + random.uniform(0.005, 0.02, array.shape)).astype(np.float32)
+                self.point[value.name] = moved
+                self.weights.append(numpy_helper.from_array(moved, value.name))
+            elif self.trained:
+                self.constant(value.name, array)
+            else:
+                self.inputs.append(helper.make_tensor_value_info(value.name, value.type.tensor_type.elem_type, array.shape))
+                self.numbers[value.name] = array[None]
+        self.nodes.extend(graph.node)
+        self.weights.extend(graph.initializer)
+        for value, array in zip(graph.output, case.outputs):
+            if not self.trained:
+                self.outputs.append(value)
+            elif array.dtype == np.float32 and np.isfinite(array).all():
+                self.constant(f"{value.name}_w", self.cotangent(array.shape))
+                self.nodes.append(helper.make_node("Mul", [value.name, f"{value.name}_w"], [f"{value.name}_p"]))
+                self.nodes.append(helper.make_node("ReduceSum", [f"{value.name}_p"], [f"{value.name}_s"], keepdims=0))
+                self.scores.append(f"{value.name}_s")
+
+    @staticmethod
+    def cotangent(shape):
+        return np.random.default_rng(7).uniform(0.5, 1.5, shape).astype(np.float32)
+
+    def run(self):
+        """Outputs and gradients by name, or the compiler's complaint."""
+        graph = helper.make_graph(self.nodes, "cases", self.inputs, self.outputs, self.weights)
+        opsets = [helper.make_opsetid("", self.cases[0].opset)]
+        onnx.save(helper.make_model(graph, opset_imports=opsets), "cases.onnx")
+        with open("recipe.yaml", "w") as file:
+            parameters = json.dumps({"default": "train", "train": ["one_w", *self.point]})
+            file.write(f"loss: {{output: loss}}\nparameters: {parameters}\noptimizer: {{name: sgd, lr: 0.0}}\n")
+        done = lab.subprocess.run(["moec", "compile", "cases.onnx", "--recipe", "recipe.yaml", "-o", "cases.moe"],
+                                  capture_output=True, text=True)  # fmt: skip
+        if done.returncode:
+            return done.stderr
+        lab.save("inputs", self.numbers)
+        words = ["moerun", "run", "cases.moe", "--inputs", "inputs", "--steps", "1", "--save-outputs", "outputs",
+                 "--save-gradients", "gradients"]  # fmt: skip
+        done = lab.subprocess.run(words, capture_output=True, text=True)
+        return done.stderr if done.returncode else (lab.load("outputs"), lab.load("gradients"))
+
+    def score(self, case, evaluator, inputs):
+        """What the loss adds up for one case, in float64."""
+        results = evaluator.run(None, inputs)
+        return sum(np.sum(np.asarray(result, np.float64) * self.cotangent(array.shape))
+                   for result, array in zip(results, case.outputs) if array.dtype == np.float32 and np.isfinite(array).all())  # fmt: skip
+
+    def slopes(self, case, prefix, gradients):
+        """(by differences of two sizes, by our gradient) along one direction for each weight."""
+        names = [value.name for value in case.model.graph.input]
+        at = {name: array.astype(np.float64) if array.dtype == np.float32 else array for name, array in zip(names, case.inputs)}
+        at |= {name: self.point[prefix + name].astype(np.float64) for name in names if prefix + name in self.point}
+        random = np.random.default_rng(3)
+        wide = onnx.ModelProto.FromString(case.model.SerializeToString())
+        widen(wide.graph)
+        evaluator = ReferenceEvaluator(wide)
+        for name in names:
+            if prefix + name not in self.point:
+                continue
+            direction, ours = random.uniform(0.5, 1.5, at[name].shape), gradients.get(prefix + name)
+            numeric = []
+            # Parts of the reference round to float32, others are steep: one of the steps suits.
+            for step in (1e-3, 1e-5):
+                ends = [self.score(case, evaluator, at | {name: at[name] + sign * step * direction}) for sign in (1, -1)]
+                numeric.append((ends[0] - ends[1]) / (2 * step))
+            yield numeric, np.sum(ours * direction) if ours is not None else 0.0
+
+
+def check_results(group, outputs, report):
+    for number, case in enumerate(group.cases):
+        for value, want in zip(case.model.graph.output, case.outputs):
+            got = outputs[f"c{number}_{value.name}"]
+            equal = got.shape == want.shape and np.allclose(got, want, case.rtol, max(case.atol, 1e-6), equal_nan=True)
+            report.check(equal, f"{case.name}: {value.name}" + ("" if equal else f"\n{got}\nexpected\n{want}"))
+
+
+def check_gradients(group, gradients, report):
+    for number, case in enumerate(group.cases):
+        for numeric, ours in group.slopes(case, f"c{number}_", gradients):
+            near = np.isclose(ours, numeric, 5e-4, 1e-3).any()
+            report.check(near, f"{case.name}: gradient {ours:.6g}, by differences {numeric[0]:.6g}, {numeric[1]:.6g}")
+
+
+def has_gradient(case):
+    """The expanded forms round to float32 on their way: the differences would be noise. The reference has no Scatter,
+    and mixes types in MeanVarianceNormalization."""
+    return case.operator not in (None, "Scatter", "MeanVarianceNormalization") and any(array.dtype == np.float32 for array in case.outputs) and any(
+        array.dtype == np.float32 and not case.is_static(index) for index, array in enumerate(case.inputs))  # fmt: skip
+
+
+report, groups, skipped = lab.Report(), collections.defaultdict(list), collections.Counter()
+for test in collect_testcases(None):
+    case = Case(test)
+    if case.opset == 0 or not case.types <= OPERATORS or (sys.argv[1:] and not case.types & set(sys.argv[1:])):
+        continue
+    if reason := case.reason_to_skip():
+        skipped[reason] += 1
+        continue
+    groups[case.opset].append(case)
+for opset, cases in sorted(groups.items()):
+    for trained in (False, True):
+        chosen = [case for case in cases if has_gradient(case)] if trained else cases
+        if not chosen:
+            continue
+        group = Group(f"opset {opset}", chosen, trained)
+        outcome = group.run()
+        if isinstance(outcome, str):
+            report.check(False, f"opset {opset}: {len(chosen)} cases\n{outcome}")
+        elif trained:
+            check_gradients(group, outcome[1], report)
+        else:
+            check_results(group, outcome[0], report)
+for reason, count in sorted(skipped.items()):
+    print(f"{count} cases left out: {reason}")
+report.finish()
