@@ -120,8 +120,14 @@ MOE_DECOMPOSE(AttentionOp) {
     return b.reshape(wide, {batch, keys, heads, width});
   };
   Value key = group == 1 ? getKey() : repeat(getKey()), value = group == 1 ? getValue() : repeat(getValue());
+  // Types narrower than float32 hold the arguments and the result, nothing between.
+  Type inner = typeOf(getLse()).getElementType();
+  auto widened = [&](Value v) { return q.getElementType() == inner ? v : b.cast(v, inner); };
+  Value query = widened(getQuery());
+  key = widened(key);
+  value = widened(value);
   // [B,H,T,S]
-  Value scores = b.mul(b.dot(getQuery(), key, {0, 2}, {0, 2}, {3}, {3}), getScale().convertToDouble());
+  Value scores = b.mul(b.dot(query, key, {0, 2}, {0, 2}, {3}, {3}), getScale().convertToDouble());
   if (getCausal()) {
     RankedTensorType indices = withElement(typeOf(scores), builder.getI32Type());
     Value limit = b.add(b.iota(indices, 2), static_cast<double>(keys - queries));
@@ -143,7 +149,7 @@ MOE_DECOMPOSE(AttentionOp) {
     weights = b.make<DropoutOp>(weights, getRng(), getRate(), getSeed(), getSite());
   // [B,H,T,D] -> [B,T,H,D]
   Value out = b.transpose(b.dot(weights, value, {0, 1}, {0, 2}, {3}, {1}), {0, 2, 1, 3});
-  return Values{out, b.add(finite, b.log(sum))};
+  return Values{q.getElementType() == inner ? out : b.cast(out, q.getElementType()), b.add(finite, b.log(sum))};
 }
 
 //===----------------------------------------------------------------------------------------------------------------===//

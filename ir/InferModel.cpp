@@ -71,8 +71,10 @@ static LogicalResult verifyAttention(std::optional<Location> loc, Value query, V
   return success();
 }
 
+/// [B,H,T], float32 for narrower queries: exp(scores - lse) would turn its rounding into a factor.
 static RankedTensorType lseType(RankedTensorType query) {
-  return withShape(query, {query.getDimSize(0), query.getDimSize(2), query.getDimSize(1)});
+  RankedTensorType type = withShape(query, {query.getDimSize(0), query.getDimSize(2), query.getDimSize(1)});
+  return query.getElementTypeBitWidth() < 32 ? withElement(type, Float32Type::get(query.getContext())) : type;
 }
 
 MOE_INFER(AttentionOp) {

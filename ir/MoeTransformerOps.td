@@ -52,7 +52,8 @@ def Moe_AttentionOp : Moe_Op<"attention", [Pure, InferTypeOpAdaptor, AttrSizedOp
     q [B,T,H,D], k and v [B,S,Hkv,D] with H a multiple of Hkv: out [B,T,H,D] = softmax(scale q k^T) v over S, lse [B,H,T].
     `causal`: query i sees key j iff j <= i + S - T. Keys where `padding` [B,S] is true are seen by none; a query that sees
     no key gets zero and lse = -inf. With `rate` > 0 softmax weights are dropped as in `dropout`, the
-    element index running over [B,H,T,S]. Gradients reach out only. Dao et al., arXiv 2205.14135.
+    element index running over [B,H,T,S]. lse of narrow types is float32. Gradients reach out only. Dao et al., arXiv
+    2205.14135.
   }];
   let arguments = (ins Moe_FloatTensor:$query, Moe_FloatTensor:$key, Moe_FloatTensor:$value, Optional<Moe_BoolTensor>:$padding,
                        Optional<Moe_IntTensor>:$rng, F64Attr:$scale, UnitAttr:$causal, DefaultValuedAttr<F64Attr, "0.0">:$rate,
@@ -62,6 +63,7 @@ def Moe_AttentionOp : Moe_Op<"attention", [Pure, InferTypeOpAdaptor, AttrSizedOp
     $query `,` $key `,` $value (`padding` $padding^)? (`rng` $rng^)? attr-dict `:` functional-type(operands, results)
   }];
   let extraDeclaration = "::moe::ir::Cost getCost();";
+  let precisionRole = "Compute";
   let adjointStatus = "yes";
   let decompositionStatus = "yes";
   let cpuStatus = "yes";

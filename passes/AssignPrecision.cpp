@@ -11,8 +11,10 @@
 //
 //===----------------------------------------------------------------------------------------------------------------===//
 
+#include "codegen/targets/Targets.h"
 #include "ir/Ops.h"
 #include "mlir/Dialect/Func/IR/FuncOps.h"
+#include "mlir/Interfaces/InferTypeOpInterface.h"
 #include "passes/Passes.h"
 
 #include "llvm/ADT/DenseSet.h"
@@ -34,14 +36,16 @@ PrecisionRole roleOf(Operation *op) {
 /// Rewrites one function of one block.
 class Narrowing {
 public:
-  Narrowing(func::FuncOp function, Type narrow)
-      : block(function.getBody().front()), narrow(narrow), wide(Float32Type::get(function.getContext())) {}
+  /// `wideOnly`: names of operations that the target computes in float32 alone.
+  Narrowing(func::FuncOp function, Type narrow, ArrayRef<StringLiteral> wideOnly)
+      : block(function.getBody().front()), narrow(narrow), wide(Float32Type::get(function.getContext())),
+        wideOnly(wideOnly) {}
 
   void run() {
     findExact();
     for (Operation &op : llvm::make_early_inc_range(block)) {
       PrecisionRole role = roleOf(&op);
-      bool isNarrow = !exact.contains(&op) &&
+      bool isNarrow = !exact.contains(&op) && !llvm::is_contained(wideOnly, op.getName().getStringRef()) &&
                       (role == PrecisionRole::Compute ||
                        (role == PrecisionRole::Follow &&
                         llvm::any_of(op.getOperands(), [&](Value operand) { return elementOf(operand) == narrow; })));
@@ -50,13 +54,24 @@ public:
           operand.set(convert(operand.get(), isNarrow ? narrow : wide, &op));
       if (!isNarrow)
         continue;
-      for (Value result : op.getResults())
-        if (elementOf(result) == wide)
-          result.setType(typeOf(result).clone(narrow));
+      retype(&op);
     }
   }
 
 private:
+  /// Gives `op`, whose operands have become narrow, the result types that it has by its own rule, or narrow ones.
+  void retype(Operation *op) {
+    SmallVector<Type> types;
+    auto infers = dyn_cast<InferTypeOpInterface>(op);
+    if (!infers ||
+        failed(infers.inferReturnTypes(op->getContext(), op->getLoc(), op->getOperands(), op->getAttrDictionary(),
+                                       op->getPropertiesStorage(), op->getRegions(), types)))
+      for (Value result : op->getResults())
+        types.push_back(elementOf(result) == wide ? typeOf(result).clone(narrow) : result.getType());
+    for (auto [result, type] : llvm::zip_equal(op->getResults(), types))
+      result.setType(type);
+  }
+
   static Type elementOf(Value value) {
     auto type = dyn_cast<RankedTensorType>(value.getType());
     return type ? type.getElementType() : Type();
@@ -95,6 +110,7 @@ private:
 
   Block &block;
   Type narrow, wide;
+  ArrayRef<StringLiteral> wideOnly;
   llvm::DenseSet<Operation *> exact;
   llvm::DenseMap<std::pair<Value, Type>, Value> casts;
 };
@@ -110,9 +126,15 @@ struct AssignPrecisionPass : impl::AssignPrecisionBase<AssignPrecisionPass> {
                                  << " is planned; f32 and bf16 are implemented, bf16 without a loss scale";
       return signalPassFailure();
     }
+    std::unique_ptr<codegen::KernelTarget> machine;
+    if (std::string error; !target.empty() && !(machine = codegen::createTarget(target, /*threads=*/1, error))) {
+      getOperation().emitError() << error;
+      return signalPassFailure();
+    }
+    ArrayRef<StringLiteral> wideOnly = machine ? machine->float32Operations() : ArrayRef<StringLiteral>();
     for (auto function : getOperation().getOps<func::FuncOp>())
       if (!function.isExternal())
-        Narrowing(function, BFloat16Type::get(&getContext())).run();
+        Narrowing(function, BFloat16Type::get(&getContext()), wideOnly).run();
   }
 };
 

@@ -31,7 +31,8 @@ def AssignPrecision : Moe_Pass<"assign-precision"> {
     Each operation says in its PrecisionRole what it does under a narrow compute type. Parameters, their gradients and
     the optimizer stay float32. fp16, which needs a loss scale, is a named error.
   }];
-  let options = [Option<"compute", "compute", "std::string", "\"f32\"", "compute type: f32 or bf16">];
+  let options = [Option<"compute", "compute", "std::string", "\"f32\"", "compute type: f32 or bf16">,
+                 Option<"target", "target", "std::string", "\"\"", "machine, as cuda:sm_90; empty: one that computes every operation in every type">];
 }
 
 def Shard : Moe_Pass<"shard"> {

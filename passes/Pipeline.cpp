@@ -36,6 +36,7 @@ void addPhase(PassManager &pm, Phase phase, const PipelineOptions &options) {
   case Phase::Precision: {
     AssignPrecisionOptions precision;
     precision.compute = options.compute;
+    precision.target = options.target;
     pm.addPass(createAssignPrecision(precision));
     break;
   }

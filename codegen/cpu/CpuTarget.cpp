@@ -121,6 +121,10 @@ public:
       return mlir::failure();
     return KernelImage{"elf", std::move(*image)};
   }
+  llvm::ArrayRef<llvm::StringLiteral> float32Operations() const override {
+    static constexpr llvm::StringLiteral names[] = {"moe.attention"};
+    return names;
+  }
   uint64_t libraryScratchBytes(const plan::Step &step, mlir::Type output) const override {
     switch (step.work_case()) {
     case plan::Step::kGemm:

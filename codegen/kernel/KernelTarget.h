@@ -83,6 +83,9 @@ public:
   virtual mlir::FailureOr<KernelImage> link(mlir::Location location,
                                             llvm::ArrayRef<const std::string *> objects) const = 0;
 
+  /// Names of operations whose library work takes float32 alone, whatever the compute type of the model is.
+  virtual llvm::ArrayRef<llvm::StringLiteral> float32Operations() const { return {}; }
+
   /// Bytes of scratch that library work (gemm, attention, route, scatter_add) with everything but its scratch filled in
   /// needs. `output` is the element type of its first result.
   virtual uint64_t libraryScratchBytes(const plan::Step &step, mlir::Type output) const = 0;

@@ -5,6 +5,7 @@
 import json
 import os
 import resource
+import shutil
 import sys
 
 sys.path.insert(0, os.path.join(os.environ["MOEC_ROOT"], "test/e2e/support"))
@@ -40,4 +41,17 @@ report.check(1 <= printed["arena_ratio"] <= 1.02, f"step arena: {memory['step'] 
 used = LAYERS * 4 * WIDTH**2 + LAYERS // 2 * 3 * 8 * WIDTH**2 + VOCABULARY * WIDTH
 flops = 6 * BATCH * TOKENS * used
 report.check(1 <= printed["flops_per_micro_step"] / flops < 1.2, f"{printed['flops_per_micro_step']:.3g} FLOPs, {flops:.3g} without attention")
+
+# The same for a GPU that is not there, in bf16; to machine code where the toolkit's assembler is.
+before = resource.getrusage(resource.RUSAGE_CHILDREN)
+printed = json.loads(lab.compile_plan("large.onnx", "large.moe", BATCH, TOKENS, "--json", "--target", "cuda:sm_90",
+                                      recipe={"precision": {"compute": "bf16"}}).stdout)  # fmt: skip
+after = resource.getrusage(resource.RUSAGE_CHILDREN)
+seconds = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+report.check(seconds < 20, f"compiled for sm_90 in {seconds:.1f} s of 20 s")
+report.check(1 <= printed["arena_ratio"] <= 1.02 and printed["memory"]["total"] < 139 * 2**30,
+             f"certificate: {printed['memory']['total'] / 2**30:.2f} GiB of the 139 GiB of an H200")  # fmt: skip
+images = json.loads(lab.run("moec", "inspect", "large.moe", "--json").stdout)["images"]
+assembler = shutil.which("ptxas", path=f"{os.environ['PATH']}:/usr/local/cuda/bin")
+report.check([image["format"] for image in images] == ["cubin" if assembler else "ptx"], f"images: {images}")
 report.finish()

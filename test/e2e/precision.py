@@ -4,6 +4,7 @@ bf16 keeps 8 bits: one rounding is off by up to 2^-9 = 0.2 %, and a gradient has
 sum in bf16 shows as an error that grows with the length of the sum: far above 3 %.
 """
 import os
+import pathlib
 import sys
 
 import numpy as np
@@ -22,33 +23,41 @@ ids, labels = np.random.default_rng(5).integers(4, 260, (2, STEPS, BATCH, LENGTH
 lab.save("inputs", {"input_ids": ids, "labels": labels})
 
 
-def measure(compute):
+def measure(compute, target="cpu:native", steps=STEPS):
     """Losses of the run, the gradients of its first update, and the parameters after it."""
-    lab.compile_plan("moe.onnx", f"{compute}.moe", BATCH, LENGTH, recipe=RECIPE | {"precision": {"compute": compute}})
-    output = lab.run("moerun", "run", f"{compute}.moe", "--inputs", "inputs", "--steps", STEPS, "--seed", 7, "--poison",
+    lab.compile_plan("moe.onnx", "p.moe", BATCH, LENGTH, "--target", target, recipe=RECIPE | {"precision": {"compute": compute}})
+    output = lab.run("moerun", "run", "p.moe", "--inputs", "inputs", "--steps", steps, "--seed", 7, "--poison",
                      "--log-format", "json", "--save-gradients", "gradients", "--save-state", "state").stdout  # fmt: skip
     return lab.records(output), lab.load("gradients"), lab.load("state")
 
 
-wide, narrow, again = measure("f32"), measure("bf16"), measure("bf16")
+wide = measure("f32")
+floor = 1e-3 * np.sqrt(sum(np.sum(value.astype(float) ** 2) for value in wide[1].values()))
+
+
+def compare(what, narrow):
+    kinds = {value.dtype for part in narrow[1:] for value in part.values()}
+    report.check(kinds == {np.dtype("f4")}, f"{what}: gradients and parameters are stored as {kinds}")
+    dropped = [run[0][0]["overflow_expert1"] for run in (wide, narrow)]
+    report.check(min(dropped) > 5, f"{what}: tokens are dropped: {dropped} %")
+    losses = np.array([[record["loss"] for record in run[0][: len(narrow[0])]] for run in (wide, narrow)])
+    change = np.abs(losses[1] - losses[0])
+    report.check(0 < change.max() <= 0.02 * losses.max(), f"{what}: losses are off by at most {change.max():.4f} of {losses[0][0]:.3f}")
+    report.check(losses[1][-1] < losses[1][0], f"{what}: the loss falls: {losses[1][0]:.3f} to {losses[1][-1]:.3f}")
+    # A token whose two best experts are as good as equal may go to the other one: one such token in the 256 of this batch,
+    # taken out of one sum and put into another, is sqrt(2 / 256) = 9 % of a gradient that only the MoE layer sees.
+    changes = {key: np.linalg.norm(narrow[1][key] - value) / (np.linalg.norm(value) + floor) for key, value in wide[1].items()}
+    for behind, limit in ((False, 0.03), (True, 0.18)):
+        worst, name = max((change, key) for key, change in changes.items()
+                          if key.startswith(("decoder.layers.1.moe_layer", "decoder.layers.1.final_layer_norm")) == behind)  # fmt: skip
+        report.check(0 < worst <= limit,
+                     f"{what}: gradients {'of the MoE layer' if behind else 'elsewhere'} are off by at most {worst:.4f} of the norm, in {name}")  # fmt: skip
+
+
+narrow, again = measure("bf16"), measure("bf16")
 report.check(narrow[0] == again[0] and all(np.array_equal(narrow[2][key], again[2][key]) for key in narrow[2]),
              "a bf16 run repeats bit for bit")  # fmt: skip
-kinds = {value.dtype for part in narrow[1:] for value in part.values()}
-report.check(kinds == {np.dtype("f4")}, f"gradients and parameters are stored as {kinds}")
-
-dropped = [record["overflow_expert1"] for record in (wide[0][0], narrow[0][0])]
-report.check(min(dropped) > 5, f"tokens are dropped: {dropped} %")
-losses = np.array([[record["loss"] for record in run[0]] for run in (wide, narrow)])
-change = np.abs(losses[1] - losses[0])
-report.check(0 < change.max() <= 0.02 * losses.max(), f"losses are off by at most {change.max():.4f} of {losses[0][0]:.3f}")
-report.check(losses[1][-1] < losses[1][0], f"the loss falls: {losses[1][0]:.3f} to {losses[1][-1]:.3f}")
-
-# A token whose two best experts are as good as equal may go to the other one: one such token in the 256 of this batch, taken
-# out of one sum and put into another, is sqrt(2 / 256) = 9 % of a gradient that only the MoE layer sees.
-floor = 1e-3 * np.sqrt(sum(np.sum(value.astype(float) ** 2) for value in wide[1].values()))
-changes = {key: np.linalg.norm(narrow[1][key] - value) / (np.linalg.norm(value) + floor) for key, value in wide[1].items()}
-for behind, limit in ((False, 0.03), (True, 0.18)):
-    worst, name = max((change, key) for key, change in changes.items()
-                      if key.startswith(("decoder.layers.1.moe_layer", "decoder.layers.1.final_layer_norm")) == behind)  # fmt: skip
-    report.check(0 < worst <= limit, f"gradients {'of the MoE layer' if behind else 'elsewhere'} are off by at most {worst:.4f} of the norm, in {name}")
+compare("CPU", narrow)
+if pathlib.Path(os.environ["MOEC_BUILD"], "lib/simulated/libmoerun-cuda.so").exists():
+    compare("simulated CUDA device", measure("bf16", "cuda:simulated", 2))
 report.finish()

@@ -1,5 +1,7 @@
 // RUN: moe-opt %s --assign-precision | FileCheck %s --check-prefix=F32
 // RUN: moe-opt %s --assign-precision=compute=bf16 | FileCheck %s
+// RUN: moe-opt %s '--assign-precision=compute=bf16 target=cpu:x86-64-v3' | FileCheck %s --check-prefix=CPU
+// RUN: not moe-opt %s '--assign-precision=compute=bf16 target=cpu:z80' 2>&1 | FileCheck %s --check-prefix=Z80
 // RUN: not moe-opt %s --assign-precision=compute=fp16 2>&1 | FileCheck %s --check-prefix=FP16
 // RUN: echo "module {}" | moe-opt --assign-precision=compute=bf16 | FileCheck %s --check-prefix=ALONE
 
@@ -8,6 +10,8 @@
 // The name of the recipe's key and the type asked for are in the message: compiling on in float32 would train another
 // model than the recipe says.
 // FP16: error: precision.compute: fp16 is planned; f32 and bf16 are implemented
+
+// Z80: error: unknown CPU 'z80'
 
 // F32-NOT: bf16
 
@@ -45,4 +49,15 @@ func.func @gate(%x: tensor<1x2x2xf32>, %w: tensor<2x2xf32>, %g: tensor<2x2xf32>)
   %r:8 = "moe.route"(%logits) {top_k = 1 : i64, capacity = 2 : i64, operandSegmentSizes = array<i32: 1, 0, 0>} : (tensor<1x2x2xf32>) -> (tensor<1x2x1xi32>, tensor<1x2x1xi32>, tensor<1x2x1xf32>, tensor<2x1x2xi32>, tensor<1xf32>, tensor<1x2x2xf32>, tensor<1x2xf32>, tensor<1x9xf32>)
   %n = moe.neg %h0 : (tensor<1x2x2xf32>) -> tensor<1x2x2xf32>
   return %r#0, %n : tensor<1x2x1xi32>, tensor<1x2x2xf32>
+}
+
+// Attention takes the narrow type where the target's kernels do; what it keeps for the gradient stays float32.
+// CHECK-LABEL: func.func @attention
+// CHECK: moe.attention {{.*}} -> (tensor<1x2x1x4xbf16>, tensor<1x1x2xf32>)
+// CPU-LABEL: func.func @attention
+// CPU-NOT: bf16
+// CPU: return
+func.func @attention(%q: tensor<1x2x1x4xf32>) -> tensor<1x2x1x4xf32> {
+  %out, %lse = moe.attention %q, %q, %q {scale = 0.5 : f64, causal} : (tensor<1x2x1x4xf32>, tensor<1x2x1x4xf32>, tensor<1x2x1x4xf32>) -> (tensor<1x2x1x4xf32>, tensor<1x1x2xf32>)
+  return %out : tensor<1x2x1x4xf32>
 }
