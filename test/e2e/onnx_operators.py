@@ -37,12 +37,8 @@ OPERATORS = set("""
 
 # Why a case cannot be what it is in a program whose shapes do not depend on data, by name.
 SKIPS = {
-    r"(?<!training_)dropout_default(_ratio)?$": "without training_mode a Dropout drops while training: presets mean that",
-    r"dropout.*(mask|training)|training_dropout": "draws numbers, or asks for the mask of what it dropped",
-    r"batchnorm.*training": "changes its statistics while training: no function of its operands",
-    r"pow_types_int": "powers of integers are not supported",
-    r"scatter.*_mul|scatter.*reduction_mul|scatternd_multiply": "products of scattered elements are not supported",
-    r"dropout.*_old": "drops in training, as the exporter of that opset meant",
+    r"training_dropout(?!.*zero_ratio)": "draws numbers",
+    r"dropout.*_old": "has no training_mode, and exporters write a Dropout of that opset for training only",
 }
 
 # Operands that decide about shapes or about what is computed: they are constants. All other operands may be inputs.

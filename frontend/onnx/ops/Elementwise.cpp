@@ -124,17 +124,21 @@ void clip(NodeContext &n) {
   n.output(0, x);
 }
 
-/// Without `training_mode` (a preset's form) the node is active in training and the identity elsewhere; with it, the
-/// exporter has decided.
+/// Active in training where `training_mode` says so. A preset leaves it out and means that it is; so do opsets before 12,
+/// which have no such operand and of which exporters write a Dropout for training only.
 void dropout(NodeContext &n) {
   Value x = n.input(0);
   double ratio = n.opset < 12 ? n.real("ratio", 0.5) : 0.5;
   if (n.opset >= 12 && n.hasInput(1))
     ratio = n.scalar(1).value_or(0.0);
-  if (n.hasInput(2) && n.scalar(2) == 0.0)
+  const bool told = n.opset < 12 || !n.program.session.model.metadata("ai.moec.preset").empty();
+  if (n.hasInput(2) ? n.scalar(2) == 0.0 : !told)
     ratio = 0.0;
-  if (n.wantsOutput(1))
-    n.fail("the mask of a dropout cannot be an output: it is never stored");
+  if (n.wantsOutput(1)) {
+    if (ratio != 0.0)
+      n.fail("the mask of a dropout cannot be an output: it is never stored");
+    n.output(1, n.failed() ? Value() : n.splat(n.type(n.shape(x), n.builder.getI1Type()), 1.0));
+  }
   n.output(0, n.failed() ? Value() : n.dropout(x, ratio));
 }
 
