@@ -70,6 +70,7 @@ void loop(NodeContext &n) {
   std::vector<Sequence> elements(static_cast<size_t>(std::max(scanned, 0)));
   // Names of the carried values, and the scope in which they mean them.
   std::vector<std::string> names;
+  names.reserve(static_cast<size_t>(carried));
   for (int i = 0; i < carried; ++i)
     names.push_back(n.node.input(i + 2));
   std::unique_ptr<Scope> previous;

@@ -124,8 +124,8 @@ void clip(NodeContext &n) {
   n.output(0, x);
 }
 
-/// Active in training where `training_mode` says so. A preset leaves it out and means that it is; so do opsets before 12,
-/// which have no such operand and of which exporters write a Dropout for training only.
+/// Active in training where `training_mode` says so. A preset leaves it out and means that it is; so do opsets before
+/// 12, which have no such operand and of which exporters write a Dropout for training only.
 void dropout(NodeContext &n) {
   Value x = n.input(0);
   double ratio = n.opset < 12 ? n.real("ratio", 0.5) : 0.5;
