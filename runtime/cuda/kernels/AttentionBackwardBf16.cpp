@@ -156,7 +156,8 @@ template <int dim> MOE_KERNEL(kBf16Threads) void attentionDkDvBf16(Arguments a) 
           const int column = start + n * 8 + accumulatorColumn(c), row = warpRow + accumulatorRow(c);
           const int64_t query = firstQuery + column, key = firstKey + row;
           Weight weight{};
-          if (query < shape.queries && isVisible(shared.visible, row) && key < keyEnd(shape, query))
+          // Queries that do not exist are zeros, and so is what they add.
+          if (isVisible(shared.visible, row) && key < keyEnd(shape, query))
             weight = weigh(scores[n].at[c] * scale, dots[n].at[c], shared.lse[column], shared.delta[column],
                            dropout.factor(query, key));
           scores[n].at[c] = weight.dropped;
