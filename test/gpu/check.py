@@ -83,7 +83,7 @@ class Check:
         if found.keys() != expected.keys():
             raise Failed(f"gradients of other parameters: {sorted(found.keys() ^ expected.keys())}")
         # Some gradients are zero but for rounding, as that of the bias of keys: beside all of them they do not count.
-        floor = 1e-3 * np.sqrt(sum(np.sum(value.astype(float) ** 2) for value in expected.values()))
+        floor = (1e-2 if narrow else 1e-3) * np.sqrt(sum(np.sum(value.astype(float) ** 2) for value in expected.values()))
         worst, limit, name = 0.0, FLOAT32, ""
         for key, value in expected.items():
             error = float(np.linalg.norm(found[key].astype(float) - value) / (np.linalg.norm(value) + floor))
