@@ -127,9 +127,13 @@ struct AssignPrecisionPass : impl::AssignPrecisionBase<AssignPrecisionPass> {
       return signalPassFailure();
     }
     std::unique_ptr<codegen::KernelTarget> machine;
-    if (std::string error; !target.empty() && !(machine = codegen::createTarget(target, /*threads=*/1, error))) {
-      getOperation().emitError() << error;
-      return signalPassFailure();
+    if (!target.empty()) {
+      std::string error;
+      machine = codegen::createTarget(target, /*threads=*/1, error);
+      if (!machine) {
+        getOperation().emitError() << error;
+        return signalPassFailure();
+      }
     }
     ArrayRef<StringLiteral> wideOnly = machine ? machine->float32Operations() : ArrayRef<StringLiteral>();
     for (auto function : getOperation().getOps<func::FuncOp>())

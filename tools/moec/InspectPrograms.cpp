@@ -71,9 +71,14 @@ std::string programsText(const Json &programs) {
   return text;
 }
 
-void addPlannedLowerings(ModuleOp module, Json &coverage) {
+llvm::StringRef cpuLowering(ir::MoeOpInterface op) {
+  return op.getObligations().cpu;
+}
+
+void addPlannedLowerings(ModuleOp module, Json &coverage,
+                         llvm::function_ref<llvm::StringRef(ir::MoeOpInterface)> lowering) {
   module.walk([&](ir::MoeOpInterface op) {
-    const llvm::StringRef cpu = op.getObligations().cpu;
+    const llvm::StringRef cpu = lowering(op);
     auto decomposable = dyn_cast<ir::DecomposableOpInterface>(op.getOperation());
     if (!cpu.starts_with("planned") || (decomposable && decomposable.decomposesForCodegen()))
       return;

@@ -7,6 +7,7 @@
 #ifndef MOEC_TOOLS_MOEC_INSPECTPROGRAMS_H
 #define MOEC_TOOLS_MOEC_INSPECTPROGRAMS_H
 
+#include "ir/Ops.h"
 #include "mlir/IR/BuiltinOps.h"
 
 #include <nlohmann/json_fwd.hpp>
@@ -20,9 +21,14 @@ nlohmann::ordered_json describePrograms(mlir::ModuleOp module);
 /// The same for people.
 std::string programsText(const nlohmann::ordered_json &programs);
 
-/// Adds to the array `coverage` each kind of operation of the module whose lowering for the CPU is planned and which is
-/// not decomposed before: `op`, `where` (the first location), `why`. Kinds that are there already are left out.
-void addPlannedLowerings(mlir::ModuleOp module, nlohmann::ordered_json &coverage);
+/// What an operation owes its lowering for the CPU, as docs/status.md has it: "yes", "planned: why", or "no: why".
+llvm::StringRef cpuLowering(ir::MoeOpInterface op);
+
+/// Adds to the array `coverage` each kind of operation of the module whose lowering, as `lowering` tells, is planned
+/// and which is not decomposed before: `op`, `where` (the first location), `why`. Kinds that are there already are left
+/// out.
+void addPlannedLowerings(mlir::ModuleOp module, nlohmann::ordered_json &coverage,
+                         llvm::function_ref<llvm::StringRef(ir::MoeOpInterface)> lowering = cpuLowering);
 
 } // namespace moe::tools
 

@@ -29,7 +29,7 @@ struct CommonOptions {
   int threads = 0;      ///< 0 = as the plan says
   double deadline = 0;
   std::string weights, initState;
-  std::string device; ///< that the plan must be for; empty: any
+  std::string device;  ///< that the plan must be for; empty: any
   std::string choices; ///< see SessionOptions::choices; set by commands that have a folder
   std::optional<uint64_t> seed;
   TrainLog::Format format = TrainLog::Format::Automatic;
