@@ -398,4 +398,50 @@ TEST(Operators, EmbeddingOfTorchKeepsItsPaddingFree) {
   }
 }
 
+TEST(Operators, GatherNDOverTwoBatchDimensions) {
+  // y[a, b] = x[a, b, i[a, b]]; the standard's own cases have one batch dimension.
+  TestModel m;
+  m.input("x", {2, 3, 4});
+  m.input("i", {2, 3, 1}, kInt64);
+  m.nodes.add("GatherND", {"x", "i"}, "y", {{"batch_dims", int64_t(2)}});
+  m.output("y");
+  ASSERT_TRUE(m.import()) << m.messages();
+  std::vector<double> x = ramp(24), i = {3, 0, 1, 2, 2, 3}, want;
+  for (int row = 0; row < 6; ++row)
+    want.push_back(x[row * 4 + static_cast<int>(i[row])]);
+  expectNear(m.run({x, i})["y"], want);
+}
+
+TEST(Operators, BranchesSeeWhatSurroundsThem) {
+  // The branch that is taken multiplies, the other one is never looked at: its operator does not exist.
+  TestModel m;
+  m.input("x", {3});
+  m.nodes.scalar(2.0f, "two");
+  onnx::NodeProto &condition = *m.graph.add_node();
+  condition.set_op_type("Greater");
+  condition.add_input("two");
+  condition.add_input("zero");
+  condition.add_output("positive");
+  m.nodes.scalar(0.0f, "zero");
+  m.graph.mutable_node()->SwapElements(m.graph.node_size() - 2, m.graph.node_size() - 1);
+  onnx::NodeProto &node = *m.graph.add_node();
+  node.set_op_type("If");
+  node.add_input("positive");
+  node.add_output("y");
+  for (auto [name, op] : {std::pair("then_branch", "Mul"), std::pair("else_branch", "Nonsense")}) {
+    onnx::AttributeProto &attribute = *node.add_attribute();
+    attribute.set_name(name);
+    attribute.set_type(onnx::AttributeProto::GRAPH);
+    onnx::NodeProto &inner = *attribute.mutable_g()->add_node();
+    inner.set_op_type(op);
+    inner.add_input("x");
+    inner.add_input("two");
+    inner.add_output(std::string("result_of_") + name);
+    attribute.mutable_g()->add_output()->set_name(std::string("result_of_") + name);
+  }
+  m.output("y");
+  ASSERT_TRUE(m.import()) << m.messages();
+  expectNear(m.run({{1, -2, 3}})["y"], {2, -4, 6});
+}
+
 } // namespace
