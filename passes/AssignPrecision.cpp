@@ -126,6 +126,7 @@ struct AssignPrecisionPass : impl::AssignPrecisionBase<AssignPrecisionPass> {
                                  << " is planned; f32 and bf16 are implemented, bf16 without a loss scale";
       return signalPassFailure();
     }
+    Type narrow = BFloat16Type::get(&getContext());
     std::unique_ptr<codegen::KernelTarget> machine;
     if (!target.empty()) {
       std::string error;
@@ -134,11 +135,15 @@ struct AssignPrecisionPass : impl::AssignPrecisionBase<AssignPrecisionPass> {
         getOperation().emitError() << error;
         return signalPassFailure();
       }
+      if (std::string why = machine->whyNotIn(narrow); !why.empty()) {
+        getOperation().emitError() << "precision.compute: bf16 is not possible on " << target << ": " << why;
+        return signalPassFailure();
+      }
     }
     ArrayRef<StringLiteral> wideOnly = machine ? machine->float32Operations() : ArrayRef<StringLiteral>();
     for (auto function : getOperation().getOps<func::FuncOp>())
       if (!function.isExternal())
-        Narrowing(function, BFloat16Type::get(&getContext()), wideOnly).run();
+        Narrowing(function, narrow, wideOnly).run();
   }
 };
 

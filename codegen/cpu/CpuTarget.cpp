@@ -121,6 +121,11 @@ public:
       return mlir::failure();
     return KernelImage{"elf", std::move(*image)};
   }
+  std::string whyNotIn(mlir::Type element) const override {
+    // oneDNN has no bf16 products below AVX-512.
+    return element.isBF16() && processor.vectorBits < 512 ? "products in bf16 need AVX-512, as cpu:x86-64-v4 has it"
+                                                          : "";
+  }
   llvm::ArrayRef<llvm::StringLiteral> float32Operations() const override {
     static constexpr llvm::StringLiteral names[] = {"moe.attention"};
     return names;

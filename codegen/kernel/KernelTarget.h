@@ -83,6 +83,9 @@ public:
   virtual mlir::FailureOr<KernelImage> link(mlir::Location location,
                                             llvm::ArrayRef<const std::string *> objects) const = 0;
 
+  /// Why products can not be computed in an element type, or nothing where they can.
+  virtual std::string whyNotIn(mlir::Type /*element*/) const { return {}; }
+
   /// Names of operations whose library work takes float32 alone, whatever the compute type of the model is.
   virtual llvm::ArrayRef<llvm::StringLiteral> float32Operations() const { return {}; }
 

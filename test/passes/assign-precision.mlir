@@ -1,6 +1,7 @@
 // RUN: moe-opt %s --assign-precision | FileCheck %s --check-prefix=F32
 // RUN: moe-opt %s --assign-precision=compute=bf16 | FileCheck %s
-// RUN: moe-opt %s '--assign-precision=compute=bf16 target=cpu:x86-64-v3' | FileCheck %s --check-prefix=CPU
+// RUN: moe-opt %s '--assign-precision=compute=bf16 target=cpu:x86-64-v4' | FileCheck %s --check-prefix=CPU
+// RUN: not moe-opt %s '--assign-precision=compute=bf16 target=cpu:x86-64-v3' 2>&1 | FileCheck %s --check-prefix=V3
 // RUN: not moe-opt %s '--assign-precision=compute=bf16 target=cpu:z80' 2>&1 | FileCheck %s --check-prefix=Z80
 // RUN: not moe-opt %s --assign-precision=compute=fp16 2>&1 | FileCheck %s --check-prefix=FP16
 // RUN: echo "module {}" | moe-opt --assign-precision=compute=bf16 | FileCheck %s --check-prefix=ALONE
@@ -11,6 +12,7 @@
 // model than the recipe says.
 // FP16: error: precision.compute: fp16 is planned; f32 and bf16 are implemented
 
+// V3: error: precision.compute: bf16 is not possible on cpu:x86-64-v3: products in bf16 need AVX-512
 // Z80: error: unknown CPU 'z80'
 
 // F32-NOT: bf16
