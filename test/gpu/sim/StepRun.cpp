@@ -18,10 +18,10 @@
 namespace moe::sim {
 namespace {
 
-/// What memory holds that nobody has written: NaN, -1 and true at first, zero and false then. What the
+/// What memory holds that nobody has written: NaN and -1 at first, tiny numbers and indices out of range then. What the
 /// step may not touch is as ever at first and differs then.
 constexpr RunMode kFirst = {Order::Ascending, 0xFF};
-constexpr RunMode kSecond = {Order::Descending, 0x00};
+constexpr RunMode kSecond = {Order::Descending, 0x01};
 
 /// Another value for each byte: what was true is false, what was a number of moderate size is a large or a small one.
 std::byte other(const std::byte *at, std::byte value) {
