@@ -11,8 +11,8 @@
 #include "codegen/cpu/ObjectCode.h"
 #include "codegen/kernel/PlanType.h"
 #include "runtime/cpu/Gemm.h"
+#include "runtime/cpu/WorkOperands.h"
 #include "runtime/cpu/kernels/Attention.h"
-#include "runtime/cpu/kernels/Route.h"
 #include "llvm/ADT/STLExtras.h"
 #include "llvm/ADT/StringExtras.h"
 #include "llvm/ADT/StringMap.h"
@@ -67,32 +67,6 @@ std::optional<CpuTarget> CpuTarget::parse(llvm::StringRef text, std::string &err
 
 namespace {
 
-uint64_t attentionScratch(const plan::Attention &attention, int threads) {
-  cpu::AttentionShape shape;
-  shape.batch = attention.batch();
-  shape.queries = attention.queries();
-  shape.heads = attention.heads();
-  shape.headDim = attention.head_dim();
-  shape.keys = attention.keys();
-  shape.kvHeads = attention.kv_heads();
-  return cpu::attentionScratchBytes(shape, threads, attention.backward());
-}
-
-uint64_t routeScratch(const plan::Route &route) {
-  if (route.backward())
-    return 0;
-  cpu::RouteShape shape;
-  shape.groups = route.groups();
-  shape.tokens = route.tokens();
-  shape.experts = route.experts();
-  shape.capacity = route.capacity();
-  shape.topK = route.top_k();
-  shape.policy = static_cast<cpu::RoutePolicy>(route.policy());
-  shape.normalizeBeforeDropping = route.normalize_before_dropping();
-  shape.batchPrioritized = route.batch_prioritized();
-  return cpu::routeScratchBytes(shape);
-}
-
 class CpuKernelTarget final : public KernelTarget {
 public:
   CpuKernelTarget(CpuTarget processor, int threads) : processor(std::move(processor)), threadCount(threads) {}
@@ -138,9 +112,9 @@ public:
       (void)cpu::limitGemmIsa(processor.features);
       return cpu::gemmScratchBytes(step.gemm(), toPlanType(output), threadCount);
     case plan::Step::kAttention:
-      return attentionScratch(step.attention(), threadCount);
+      return cpu::attentionScratchBytes({cpu::sizesOf(step.attention())}, threadCount, step.attention().backward());
     case plan::Step::kRoute:
-      return routeScratch(step.route());
+      return step.route().backward() ? 0 : cpu::routeScratchBytes(cpu::shapeOf(step.route()));
     default:
       return 0;
     }

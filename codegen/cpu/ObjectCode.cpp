@@ -9,7 +9,6 @@
 #include "codegen/kernel/Lowering.h"
 #include "llvm/ADT/StringExtras.h"
 #include "llvm/IR/LLVMContext.h"
-#include "llvm/IR/LegacyPassManager.h"
 #include "llvm/IR/Module.h"
 #include "llvm/MC/TargetRegistry.h"
 #include "llvm/Support/TargetSelect.h"
@@ -73,21 +72,11 @@ FailureOr<std::string> CpuObjectCompiler::compile(ModuleOp module, bool keepLlvm
     function.addFnAttr("prefer-vector-width", std::to_string(target.vectorBits));
     function.addFnAttr(llvm::Attribute::NoUnwind);
   }
-  optimizeKernels(*llvmModule, *machine);
-  watch.addTo(report.optimizeSeconds);
-  if (keepLlvmIr) {
-    llvm::raw_string_ostream stream(report.llvmIr.emplace_back());
-    llvmModule->print(stream, nullptr);
-  }
-
-  SmallString<0> object;
-  llvm::raw_svector_ostream stream(object);
-  llvm::legacy::PassManager passes;
-  if (machine->addPassesToEmitFile(passes, stream, nullptr, llvm::CodeGenFileType::ObjectFile))
+  std::optional<std::string> object =
+      compileLlvm(*llvmModule, *machine, llvm::CodeGenFileType::ObjectFile, keepLlvmIr, report);
+  if (!object)
     return module.emitError("the back end cannot write object files");
-  passes.run(*llvmModule);
-  watch.addTo(report.codegenSeconds);
-  return std::string(object.begin(), object.end());
+  return std::move(*object);
 }
 
 } // namespace

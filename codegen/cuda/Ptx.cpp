@@ -9,7 +9,6 @@
 #include "codegen/cuda/ThreadOps.h"
 #include "codegen/kernel/Lowering.h"
 #include "llvm/IR/LLVMContext.h"
-#include "llvm/IR/LegacyPassManager.h"
 #include "llvm/IR/Module.h"
 #include "llvm/MC/TargetRegistry.h"
 #include "llvm/Support/FileSystem.h"
@@ -73,20 +72,11 @@ FailureOr<std::string> PtxCompiler::compile(ModuleOp module, bool keepLlvmIr, Co
   llvmModule->setDataLayout(machine->createDataLayout());
   for (llvm::Function &function : *llvmModule)
     function.addFnAttr(llvm::Attribute::NoUnwind);
-  optimizeKernels(*llvmModule, *machine);
-  watch.addTo(report.optimizeSeconds);
-  if (keepLlvmIr) {
-    llvm::raw_string_ostream stream(report.llvmIr.emplace_back());
-    llvmModule->print(stream, nullptr);
-  }
-  SmallString<0> text;
-  llvm::raw_svector_ostream stream(text);
-  llvm::legacy::PassManager passes;
-  if (machine->addPassesToEmitFile(passes, stream, nullptr, llvm::CodeGenFileType::AssemblyFile))
+  std::optional<std::string> text =
+      compileLlvm(*llvmModule, *machine, llvm::CodeGenFileType::AssemblyFile, keepLlvmIr, report);
+  if (!text)
     return module.emitError("the back end cannot write PTX");
-  passes.run(*llvmModule);
-  watch.addTo(report.codegenSeconds);
-  return std::string(text.begin(), text.end());
+  return std::move(*text);
 }
 
 /// Is `line` one of those that open a PTX module?

@@ -28,6 +28,7 @@
 #include "mlir/Target/LLVMIR/Export.h"
 #include "mlir/Transforms/DialectConversion.h"
 #include "llvm/IR/LLVMContext.h"
+#include "llvm/IR/LegacyPassManager.h"
 #include "llvm/IR/Module.h"
 #include "llvm/Passes/PassBuilder.h"
 #include "llvm/Target/TargetMachine.h"
@@ -83,7 +84,10 @@ std::unique_ptr<llvm::Module> KernelLowering::lower(ModuleOp module, llvm::LLVMC
   return result;
 }
 
-void optimizeKernels(llvm::Module &module, llvm::TargetMachine &machine) {
+namespace {
+
+/// Kernels arrive as explicit vectors in simple loops; what is left is to move invariants and clean up.
+void optimize(llvm::Module &module, llvm::TargetMachine &machine) {
   llvm::PassBuilder builder(&machine);
   llvm::LoopAnalysisManager loops;
   llvm::FunctionAnalysisManager functions;
@@ -108,6 +112,28 @@ void optimizeKernels(llvm::Module &module, llvm::TargetMachine &machine) {
   for (llvm::Function &function : module)
     if (!function.isDeclaration())
       passes.run(function, functions);
+}
+
+} // namespace
+
+std::optional<std::string> compileLlvm(llvm::Module &module, llvm::TargetMachine &machine, llvm::CodeGenFileType type,
+                                       bool keepLlvmIr, CompileReport &report) {
+  Stopwatch watch;
+  optimize(module, machine);
+  watch.addTo(report.optimizeSeconds);
+  if (keepLlvmIr) {
+    llvm::raw_string_ostream stream(report.llvmIr.emplace_back());
+    module.print(stream, nullptr);
+  }
+
+  SmallString<0> object;
+  llvm::raw_svector_ostream stream(object);
+  llvm::legacy::PassManager passes;
+  if (machine.addPassesToEmitFile(passes, stream, nullptr, type))
+    return std::nullopt;
+  passes.run(module);
+  watch.addTo(report.codegenSeconds);
+  return std::string(object);
 }
 
 } // namespace moe::codegen

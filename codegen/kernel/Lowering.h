@@ -7,10 +7,14 @@
 #ifndef MOEC_CODEGEN_KERNEL_LOWERING_H
 #define MOEC_CODEGEN_KERNEL_LOWERING_H
 
+#include "codegen/kernel/KernelTarget.h"
 #include "mlir/IR/BuiltinOps.h"
+#include "llvm/Support/CodeGen.h"
 
 #include <chrono>
 #include <memory>
+#include <optional>
+#include <string>
 
 namespace llvm {
 class LLVMContext;
@@ -38,8 +42,10 @@ private:
   std::unique_ptr<State> state;
 };
 
-/// Kernels arrive as explicit vectors in simple loops; what is left is to move invariants and clean up.
-void optimizeKernels(llvm::Module &module, llvm::TargetMachine &machine);
+/// Optimises and compiles what `lower` made of kernels, on which the caller has set the attributes of its target.
+/// Nothing if the target cannot write files of this type.
+std::optional<std::string> compileLlvm(llvm::Module &module, llvm::TargetMachine &machine, llvm::CodeGenFileType type,
+                                       bool keepLlvmIr, CompileReport &report);
 
 /// Adds the time since its creation (or the last call) to a sum.
 class Stopwatch {

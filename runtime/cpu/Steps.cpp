@@ -128,14 +128,6 @@ private:
 
 } // namespace
 
-Status requireFloat32(const plan::Step &step, const char *work) {
-  for (const plan::Operand &operand : step.operands())
-    if (operand.dtype() == plan::BF16 || operand.dtype() == plan::F16)
-      return error(std::string("the CPU backend computes ") + work + " in float32 only", {},
-                   "an operand has type " + plan::DType_Name(operand.dtype()));
-  return {};
-}
-
 Status requireScratch(uint64_t needed, uint64_t given, const char *work) {
   if (needed <= given)
     return {};

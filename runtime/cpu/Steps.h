@@ -49,8 +49,6 @@ Expected<std::unique_ptr<StepRunner>> createAttentionStep(const plan::Step &step
 Expected<std::unique_ptr<StepRunner>> createRouteStep(const plan::Step &step, const StepContext &context);
 Expected<std::unique_ptr<StepRunner>> createScatterAddStep(const plan::Step &step, const StepContext &context);
 
-/// Error unless all typed operands that are no integers or flags are float32.
-Status requireFloat32(const plan::Step &step, const char *work);
 /// Error unless the plan gives a library or kernel the scratch it needs.
 Status requireScratch(uint64_t needed, uint64_t given, const char *work);
 

@@ -5,6 +5,7 @@
 //===--------------------------------------------------------------------------------------------------------------===//
 
 #include "runtime/cpu/Steps.h"
+#include "runtime/cpu/WorkOperands.h"
 #include "runtime/cpu/kernels/Attention.h"
 #include "runtime/cpu/kernels/Route.h"
 #include "runtime/cpu/kernels/ScatterAdd.h"
@@ -21,52 +22,11 @@ namespace {
 constexpr int64_t kRouteElements = 8192;
 constexpr int64_t kScatterElements = 32768;
 
-/// Hands out the operands of a step in their order.
-class Operands {
-public:
-  Operands(const plan::Step &step, const StepContext &context) : step(step), context(context) {}
-  template <typename T> void next(T *&pointer) { pointer = reinterpret_cast<T *>(context.address(step, index++)); }
-
-private:
-  const plan::Step &step;
-  const StepContext &context;
-  int index = 0;
-};
-
-AttentionShape attentionShape(const plan::Attention &a, Isa isa) {
-  AttentionShape shape;
-  shape.batch = a.batch();
-  shape.heads = a.heads();
-  shape.kvHeads = a.kv_heads();
-  shape.queries = a.queries();
-  shape.keys = a.keys();
-  shape.headDim = a.head_dim();
-  shape.scale = a.scale();
-  shape.causal = a.causal();
-  shape.dropout = a.dropout();
-  shape.seed = a.seed();
-  shape.site = a.site();
-  shape.isa = isa;
-  return shape;
-}
-
 class AttentionForwardStep final : public StepRunner {
 public:
   AttentionForwardStep(const plan::Step &step, const StepContext &context, const AttentionShape &shape)
-      : pool(context.pool), shape(shape), items(attentionItems(shape, false)) {
-    Operands operands(step, context);
-    operands.next(pointers.q);
-    operands.next(pointers.k);
-    operands.next(pointers.v);
-    if (step.attention().has_padding())
-      operands.next(pointers.padding);
-    if (shape.dropout > 0)
-      operands.next(pointers.rng);
-    operands.next(pointers.out);
-    operands.next(pointers.lse);
-    if (step.attention().scratch_bytes() > 0)
-      operands.next(pointers.scratch);
-  }
+      : pool(context.pool), shape(shape), items(attentionItems(shape, false)),
+        pointers(attentionForwardOperands<float>(step, context)) {}
 
   Status run() override {
     pool.parallelFor(items, 1, [this](int64_t begin, int64_t end, int thread) {
@@ -85,24 +45,8 @@ private:
 class AttentionBackwardStep final : public StepRunner {
 public:
   AttentionBackwardStep(const plan::Step &step, const StepContext &context, const AttentionShape &shape)
-      : pool(context.pool), shape(shape), items(attentionItems(shape, true)) {
-    Operands operands(step, context);
-    operands.next(pointers.dout);
-    operands.next(pointers.q);
-    operands.next(pointers.k);
-    operands.next(pointers.v);
-    operands.next(pointers.out);
-    operands.next(pointers.lse);
-    if (step.attention().has_padding())
-      operands.next(pointers.padding);
-    if (shape.dropout > 0)
-      operands.next(pointers.rng);
-    operands.next(pointers.dq);
-    operands.next(pointers.dk);
-    operands.next(pointers.dv);
-    if (step.attention().scratch_bytes() > 0)
-      operands.next(pointers.scratch);
-  }
+      : pool(context.pool), shape(shape), items(attentionItems(shape, true)),
+        pointers(attentionBackwardOperands<float>(step, context)) {}
 
   Status run() override {
     pool.parallelFor(items, 1, [this](int64_t begin, int64_t end, int thread) {
@@ -118,42 +62,10 @@ private:
   AttentionBackwardPointers pointers;
 };
 
-RouteShape routeShape(const plan::Route &r) {
-  RouteShape shape;
-  shape.groups = r.groups();
-  shape.tokens = r.tokens();
-  shape.experts = r.experts();
-  shape.capacity = r.capacity();
-  shape.topK = r.top_k();
-  shape.policy = r.policy() == plan::Route::SAMPLING ? RoutePolicy::Sampling
-                 : r.policy() == plan::Route::RANDOM ? RoutePolicy::Random
-                                                     : RoutePolicy::All;
-  shape.normalizeBeforeDropping = r.normalize_before_dropping();
-  shape.batchPrioritized = r.batch_prioritized();
-  return shape;
-}
-
 class RouteForwardStep final : public StepRunner {
 public:
   RouteForwardStep(const plan::Step &step, const StepContext &context)
-      : pool(context.pool), shape(routeShape(step.route())) {
-    Operands operands(step, context);
-    operands.next(pointers.logits);
-    if (step.route().has_mask())
-      operands.next(pointers.mask);
-    if (shape.policy != RoutePolicy::All)
-      operands.next(pointers.noise);
-    operands.next(pointers.expert);
-    operands.next(pointers.slot);
-    operands.next(pointers.weight);
-    operands.next(pointers.token);
-    operands.next(pointers.aux);
-    operands.next(pointers.probs);
-    operands.next(pointers.firstFraction);
-    operands.next(pointers.metrics);
-    if (step.route().scratch_bytes() > 0)
-      operands.next(pointers.scratch);
-  }
+      : pool(context.pool), shape(shapeOf(step.route())), pointers(routeForwardOperands(step, context)) {}
 
   Status run() override {
     pool.parallelFor(shape.groups * shape.tokens, 1 + kRouteElements / shape.experts,
@@ -172,16 +84,7 @@ private:
 class RouteBackwardStep final : public StepRunner {
 public:
   RouteBackwardStep(const plan::Step &step, const StepContext &context)
-      : pool(context.pool), shape(routeShape(step.route())) {
-    Operands operands(step, context);
-    operands.next(pointers.dweight);
-    operands.next(pointers.daux);
-    operands.next(pointers.probs);
-    operands.next(pointers.expert);
-    operands.next(pointers.slot);
-    operands.next(pointers.firstFraction);
-    operands.next(pointers.dlogits);
-  }
+      : pool(context.pool), shape(shapeOf(step.route())), pointers(routeBackwardOperands(step, context)) {}
 
   Status run() override {
     pool.parallelFor(shape.groups * shape.tokens, 1 + kRouteElements / shape.experts,
@@ -198,12 +101,8 @@ private:
 template <typename Index> class ScatterAddStep final : public StepRunner {
 public:
   ScatterAddStep(const plan::Step &step, const StepContext &context)
-      : pool(context.pool), shape{step.scatter_add().rows(), step.scatter_add().width(),
-                                  step.scatter_add().table_rows(), step.scatter_add().accumulate()} {
-    Operands operands(step, context);
-    operands.next(index);
-    operands.next(rows);
-    operands.next(table);
+      : pool(context.pool), shape(shapeOf(step.scatter_add())) {
+    Operands(step, context).take(index, rows, table);
   }
 
   Status run() override {
@@ -235,9 +134,9 @@ private:
 
 Expected<std::unique_ptr<StepRunner>> createAttentionStep(const plan::Step &step, const StepContext &context) {
   const plan::Attention &attention = step.attention();
-  if (Status status = requireFloat32(step, "attention"); !status)
+  if (Status status = requireFloat32(step, "CPU", "attention"); !status)
     return tl::unexpected(std::move(status.error()));
-  AttentionShape shape = attentionShape(attention, context.isa);
+  const AttentionShape shape{sizesOf(attention), context.isa};
   uint64_t needed = attentionScratchBytes(shape, context.pool.threads(), attention.backward());
   if (Status status = requireScratch(needed, attention.scratch_bytes(), "attention"); !status)
     return tl::unexpected(std::move(status.error()));
@@ -253,7 +152,7 @@ Expected<std::unique_ptr<StepRunner>> createRouteStep(const plan::Step &step, co
   const plan::Route &route = step.route();
   if (route.backward())
     return std::make_unique<RouteBackwardStep>(step, context);
-  uint64_t needed = routeScratchBytes(routeShape(route));
+  uint64_t needed = routeScratchBytes(shapeOf(route));
   if (Status status = requireScratch(needed, route.scratch_bytes(), "routing"); !status)
     return tl::unexpected(std::move(status.error()));
   if (route.scratch_bytes() > 0 &&
@@ -263,7 +162,7 @@ Expected<std::unique_ptr<StepRunner>> createRouteStep(const plan::Step &step, co
 }
 
 Expected<std::unique_ptr<StepRunner>> createScatterAddStep(const plan::Step &step, const StepContext &context) {
-  if (Status status = requireFloat32(step, "scatter-add"); !status)
+  if (Status status = requireFloat32(step, "CPU", "scatter-add"); !status)
     return tl::unexpected(std::move(status.error()));
   if (step.operands(0).dtype() == plan::I32)
     return std::make_unique<ScatterAddStep<int32_t>>(step, context);

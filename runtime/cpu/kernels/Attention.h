@@ -26,55 +26,20 @@
 #ifndef MOEC_RUNTIME_CPU_KERNELS_ATTENTION_H
 #define MOEC_RUNTIME_CPU_KERNELS_ATTENTION_H
 
+#include "runtime/cpu/kernels/AttentionOperands.h"
 #include "runtime/cpu/kernels/Isa.h"
 
 #include <cstdint>
 
 namespace moe::cpu {
 
-/// Sizes and constants; the fields of message `Attention` in runtime/plan/plan.proto.
-struct AttentionShape {
-  int64_t batch = 0;   ///< B
-  int64_t heads = 0;   ///< H, a multiple of kvHeads
-  int64_t kvHeads = 0; ///< Hkv
-  int64_t queries = 0; ///< T
-  int64_t keys = 0;    ///< S
-  int64_t headDim = 0; ///< D
-  float scale = 1.0f;
-  bool causal = false;
-  float dropout = 0.0f; ///< probability of dropping a softmax weight, in [0, 1)
-  uint64_t seed = 0;
-  uint64_t site = 0;
+struct AttentionShape : AttentionSizes {
   Isa isa = hostIsa(); ///< may not exceed hostIsa()
 };
 
-/// Operands, float32 unless said, row-major and contiguous; forward results must not overlap anything. `scratch` is
-/// aligned to 64 bytes, the others to 4.
-struct AttentionForwardPointers {
-  const float *q = nullptr;         ///< [B, T, H, D]
-  const float *k = nullptr;         ///< [B, S, Hkv, D]
-  const float *v = nullptr;         ///< [B, S, Hkv, D]
-  const uint8_t *padding = nullptr; ///< [B, S], not zero: the key is hidden; null: none is
-  const int64_t *rng = nullptr;     ///< [2]: num_updates, micro-batch; read if dropout > 0
-  float *out = nullptr;             ///< [B, T, H, D]
-  float *lse = nullptr;             ///< [B, H, T]
-  void *scratch = nullptr;          ///< attentionScratchBytes(shape, threads, false)
-};
-
-struct AttentionBackwardPointers {
-  const float *dout = nullptr;      ///< [B, T, H, D]
-  const float *q = nullptr;         ///< [B, T, H, D]
-  const float *k = nullptr;         ///< [B, S, Hkv, D]
-  const float *v = nullptr;         ///< [B, S, Hkv, D]
-  const float *out = nullptr;       ///< [B, T, H, D], of the forward
-  const float *lse = nullptr;       ///< [B, H, T], of the forward
-  const uint8_t *padding = nullptr; ///< [B, S], as in the forward
-  const int64_t *rng = nullptr;     ///< [2], as in the forward
-  float *dq = nullptr;              ///< [B, T, H, D], overwritten
-  float *dk = nullptr;              ///< [B, S, Hkv, D], overwritten
-  float *dv = nullptr;              ///< [B, S, Hkv, D], overwritten
-  void *scratch = nullptr;          ///< attentionScratchBytes(shape, threads, true)
-};
+/// `scratch` has attentionScratchBytes and is aligned to 64 bytes, the others to 4.
+using AttentionForwardPointers = AttentionForwardOperands<float>;
+using AttentionBackwardPointers = AttentionBackwardOperands<float>;
 
 /// Bytes of scratch for threads numbered [0, threads): a fixed amount per thread, independent of the ISA.
 uint64_t attentionScratchBytes(const AttentionShape &shape, int threads, bool backward);

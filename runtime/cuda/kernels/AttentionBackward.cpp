@@ -56,12 +56,10 @@ void attentionDq(Arguments a) {
   const AttentionShape &shape = a.shape;
   auto &shared = *sharedMemory<TileShared<width>>();
   const auto firstColumn = static_cast<int>(blockIndex() % a.chunks) * width;
-  const int64_t firstQuery = (a.tiles - 1 - blockIndex() / a.chunks % a.tiles) * kTile;
-  const auto sequenceHead = blockIndex() / a.chunks / a.tiles, heads = static_cast<uint32_t>(shape.heads);
-  const int64_t head = sequenceHead % heads, sequence = sequenceHead / heads;
+  const auto [firstQuery, sequence, head] = QueryTile(shape, blockIndex() / a.chunks, a.tiles);
   const AttentionHead<T> of(shape, sequence, head);
   const Rows<T> queries = of.ofQueries(a.p.q, firstQuery), douts = of.ofQueries(a.p.dout, firstQuery);
-  const uint8_t *padding = a.p.padding ? a.p.padding + sequence * shape.keys : nullptr;
+  const uint8_t *padding = paddingOf(a.p.padding, shape, sequence);
   const HeadDropout dropout(shape, a.dropout, a.p.rng, sequence, head);
   const float scale = shape.scale * kLog2e;
   const int x = tileX(), y = tileY();
@@ -83,9 +81,9 @@ void attentionDq(Arguments a) {
       continue;
     }
     float scores[kEach][kEach], dots[kEach][kEach];
-    const Rows<T> keys = of.ofKeys(a.p.k, firstKey);
+    const Rows<T> keys = of.ofKeys(a.p.k, firstKey, shape.keys);
     multiplyTiles(shared, queries, keys, scores);
-    multiplyTiles(shared, douts, of.ofKeys(a.p.v, firstKey), dots);
+    multiplyTiles(shared, douts, of.ofKeys(a.p.v, firstKey, shape.keys), dots);
     MOE_UNROLL
     for (int i = 0; i < kEach; ++i) {
       const int64_t query = firstQuery + y + kSide * i, rowEnd = keyEnd(shape, query);
@@ -121,7 +119,7 @@ template <typename T, int width> MOE_KERNEL(kAttentionThreads) void attentionDkD
   const auto sequenceHead = blockIndex() / a.chunks / a.tiles, kvHeads = static_cast<uint32_t>(shape.kvHeads);
   const int64_t kvHead = sequenceHead % kvHeads, sequence = sequenceHead / kvHeads;
   const int64_t group = static_cast<uint32_t>(shape.heads) / kvHeads;
-  const uint8_t *padding = a.p.padding ? a.p.padding + sequence * shape.keys : nullptr;
+  const uint8_t *padding = paddingOf(a.p.padding, shape, sequence);
   const float scale = shape.scale * kLog2e;
   const int x = tileX(), y = tileY();
 
@@ -141,8 +139,8 @@ template <typename T, int width> MOE_KERNEL(kAttentionThreads) void attentionDkD
     for (int64_t firstQuery = first / kTile * kTile; firstQuery < shape.queries; firstQuery += kTile) {
       const Rows<T> queries = of.ofQueries(a.p.q, firstQuery), douts = of.ofQueries(a.p.dout, firstQuery);
       float scores[kEach][kEach], dots[kEach][kEach];
-      multiplyTiles(shared, of.ofKeys(a.p.k, firstKey), queries, scores);
-      multiplyTiles(shared, of.ofKeys(a.p.v, firstKey), douts, dots);
+      multiplyTiles(shared, of.ofKeys(a.p.k, firstKey, shape.keys), queries, scores);
+      multiplyTiles(shared, of.ofKeys(a.p.v, firstKey, shape.keys), douts, dots);
       MOE_UNROLL
       for (int j = 0; j < kEach; ++j) {
         const int64_t row = x + kSide * j, query = firstQuery + row, rowEnd = keyEnd(shape, query);

@@ -35,12 +35,10 @@ template <int dim> struct DqShared {
 template <int dim> MOE_KERNEL(kBf16Threads) void attentionDqBf16(Arguments a) {
   const AttentionShape &shape = a.shape;
   auto &shared = *sharedMemory<DqShared<dim>>();
-  const int64_t firstQuery = (a.tiles - 1 - blockIndex() % a.tiles) * kTile;
-  const auto sequenceHead = blockIndex() / a.tiles, heads = static_cast<uint32_t>(shape.heads);
-  const int64_t head = sequenceHead % heads, sequence = sequenceHead / heads;
+  const auto [firstQuery, sequence, head] = QueryTile(shape, blockIndex(), a.tiles);
   const AttentionHead<Bf16> of(shape, sequence, head);
   const auto count = static_cast<int>(smaller(kTile, shape.queries - firstQuery));
-  const uint8_t *padding = a.p.padding ? a.p.padding + sequence * shape.keys : nullptr;
+  const uint8_t *padding = paddingOf(a.p.padding, shape, sequence);
   const HeadDropout dropout(shape, a.dropout, a.p.rng, sequence, head);
   const float scale = shape.scale * kLog2e;
   const int warpRow = static_cast<int>(warpIndex()) * kWarpRows;
@@ -68,8 +66,8 @@ template <int dim> MOE_KERNEL(kBf16Threads) void attentionDqBf16(Arguments a) {
       barrier();
       continue;
     }
-    loadTile(shared.keys, of.ofKeys(a.p.k, firstKey));
-    loadTile(shared.values, of.ofKeys(a.p.v, firstKey));
+    loadTile(shared.keys, of.ofKeys(a.p.k, firstKey, shape.keys));
+    loadTile(shared.values, of.ofKeys(a.p.v, firstKey, shape.keys));
     barrier();
     MOE_NO_UNROLL
     for (int first = 0; first < kTile; first += kColumns) {
@@ -110,18 +108,18 @@ template <int dim> MOE_KERNEL(kBf16Threads) void attentionDkDvBf16(Arguments a) 
   const auto sequenceHead = blockIndex() / a.tiles, kvHeads = static_cast<uint32_t>(shape.kvHeads);
   const int64_t kvHead = sequenceHead % kvHeads, sequence = sequenceHead / kvHeads;
   const int64_t group = static_cast<uint32_t>(shape.heads) / kvHeads;
-  const uint8_t *padding = a.p.padding ? a.p.padding + sequence * shape.keys : nullptr;
+  const uint8_t *padding = paddingOf(a.p.padding, shape, sequence);
   const float scale = shape.scale * kLog2e;
   const int warpRow = static_cast<int>(warpIndex()) * kWarpRows, thread = static_cast<int>(threadIndex());
   const AttentionHead<Bf16> any(shape, sequence, kvHead * group);
   constexpr int step = dim > 64 ? kColumns / 2 : kColumns; // the sums of 128 leave no registers for more
 
   WarpRows<dim> keys;
-  loadTile(shared.values, any.ofKeys(a.p.k, firstKey));
+  loadTile(shared.values, any.ofKeys(a.p.k, firstKey, shape.keys));
   barrier();
   keys.load(shared.values);
   barrier();
-  loadTile(shared.values, any.ofKeys(a.p.v, firstKey));
+  loadTile(shared.values, any.ofKeys(a.p.v, firstKey, shape.keys));
   const bool anyVisible = loadVisible(shared.visible, padding, firstKey, shape.keys);
 
   Accumulator dkeys[dim / 8], dvalues[dim / 8];

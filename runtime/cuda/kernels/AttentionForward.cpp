@@ -5,6 +5,7 @@
 //===--------------------------------------------------------------------------------------------------------------===//
 
 #include "runtime/cuda/kernels/AttentionBf16.h"
+#include "runtime/cuda/kernels/AttentionHead.h"
 
 namespace moe::cuda {
 namespace {
@@ -26,17 +27,10 @@ void attention(Arguments a) {
   const AttentionShape &shape = a.shape;
   auto &shared = *sharedMemory<TileShared<width>>();
   const auto firstColumn = static_cast<int>(blockIndex() % a.chunks) * width;
-  // Late queries see most keys if causal: they go first.
-  const int64_t firstQuery = (a.tiles - 1 - blockIndex() / a.chunks % a.tiles) * kTile;
-  const auto sequenceHead = blockIndex() / a.chunks / a.tiles, heads = static_cast<uint32_t>(shape.heads);
-  const int64_t head = sequenceHead % heads, sequence = sequenceHead / heads;
-  const int64_t kvHead = static_cast<uint32_t>(head) / static_cast<uint32_t>(shape.heads / shape.kvHeads);
-  const int64_t T_ = shape.queries, S = shape.keys, D = shape.headDim;
-  const int64_t stride = shape.heads * D, kvStride = shape.kvHeads * D;
-  const int64_t at = (sequence * T_ + firstQuery) * stride + head * D, kvAt = sequence * S * kvStride + kvHead * D;
-  const int64_t count = smaller(kTile, T_ - firstQuery);
-  const Rows<T> queries(a.p.q, at, stride, count, D);
-  const uint8_t *padding = a.p.padding ? a.p.padding + sequence * S : nullptr;
+  const auto [firstQuery, sequence, head] = QueryTile(shape, blockIndex() / a.chunks, a.tiles);
+  const AttentionHead<T> of(shape, sequence, head);
+  const Rows<T> queries = of.ofQueries(a.p.q, firstQuery);
+  const uint8_t *padding = paddingOf(a.p.padding, shape, sequence);
   const HeadDropout dropout(shape, a.dropout, a.p.rng, sequence, head);
   const float scale = shape.scale * kLog2e;
   const int x = tileX(), y = tileY();
@@ -50,15 +44,14 @@ void attention(Arguments a) {
     for (float &sum : sums[i])
       sum = 0.0f;
   }
-  const int64_t end = keyEnd(shape, firstQuery + count - 1);
+  const int64_t end = keyEnd(shape, firstQuery + queries.count - 1);
   for (int64_t firstKey = 0; firstKey < end; firstKey += kTile) {
     if (!loadVisible(shared.visible, padding, firstKey, end)) {
       barrier();
       continue;
     }
-    const int64_t keys = end - firstKey, keyAt = kvAt + firstKey * kvStride;
     float scores[kEach][kEach];
-    multiplyTiles(shared, queries, Rows<T>(a.p.k, keyAt, kvStride, keys, D), scores);
+    multiplyTiles(shared, queries, of.ofKeys(a.p.k, firstKey, end), scores);
     MOE_UNROLL
     for (int i = 0; i < kEach; ++i) {
       const int64_t query = firstQuery + y + kSide * i, rowEnd = keyEnd(shape, query);
@@ -87,24 +80,24 @@ void attention(Arguments a) {
       for (float &value : sums[i])
         value *= rescale;
     }
-    addWeighted(shared, Rows<T>(a.p.v, keyAt, kvStride, keys, D), firstColumn, sums);
+    addWeighted(shared, of.ofKeys(a.p.v, firstKey, end), firstColumn, sums);
   }
 
   MOE_UNROLL
   for (int i = 0; i < kEach; ++i) {
     const int64_t row = y + kSide * i;
-    if (row >= count)
+    if (row >= queries.count)
       continue;
     const bool empty = total[i] == 0.0f; // sees no key: the largest of those it sees weighs 1
     if (firstColumn == 0 && x == 0)
-      a.p.lse[(sequence * shape.heads + head) * T_ + firstQuery + row] =
+      a.p.lse[of.rowAt + firstQuery + row] =
           empty ? -INFINITY : float((double(largest[i]) + double(std::log2(total[i]))) * kLn2);
     const float factor = empty ? 0.0f : 1.0f / total[i];
     MOE_UNROLL
     for (int n = 0; n < Columns<width>::each; ++n) {
       const int64_t column = firstColumn + Columns<width>::of(n);
-      if (column < D)
-        fromFloat(sums[i][n] * factor, static_cast<T *>(a.p.out)[at + row * stride + column]);
+      if (column < shape.headDim)
+        fromFloat(sums[i][n] * factor, static_cast<T *>(a.p.out)[of.at + (firstQuery + row) * of.stride + column]);
     }
   }
 }

@@ -5,6 +5,7 @@
 //===--------------------------------------------------------------------------------------------------------------===//
 
 #include "runtime/cuda/kernels/AttentionBf16.h"
+#include "runtime/cuda/kernels/AttentionHead.h"
 
 namespace moe::cuda {
 namespace {
@@ -27,21 +28,15 @@ template <int dim> struct Shared {
 template <int dim> MOE_KERNEL(kBf16Threads) void attentionBf16(Arguments a) {
   const AttentionShape &shape = a.shape;
   auto &shared = *sharedMemory<Shared<dim>>();
-  // Late queries see most keys if causal: they go first.
-  const int64_t firstQuery = (a.tiles - 1 - blockIndex() % a.tiles) * kTile;
-  const auto sequenceHead = blockIndex() / a.tiles, heads = static_cast<uint32_t>(shape.heads);
-  const int64_t head = sequenceHead % heads, sequence = sequenceHead / heads;
-  const int64_t kvHead = static_cast<uint32_t>(head) / static_cast<uint32_t>(shape.heads / shape.kvHeads);
-  const int64_t T = shape.queries, S = shape.keys, D = shape.headDim;
-  const int64_t stride = shape.heads * D, kvStride = shape.kvHeads * D;
-  const int64_t at = (sequence * T + firstQuery) * stride + head * D, kvAt = sequence * S * kvStride + kvHead * D;
-  const auto count = static_cast<int>(smaller(kTile, T - firstQuery));
-  const uint8_t *padding = a.p.padding ? a.p.padding + sequence * S : nullptr;
+  const auto [firstQuery, sequence, head] = QueryTile(shape, blockIndex(), a.tiles);
+  const AttentionHead<Bf16> of(shape, sequence, head);
+  const auto count = static_cast<int>(smaller(kTile, shape.queries - firstQuery));
+  const uint8_t *padding = paddingOf(a.p.padding, shape, sequence);
   const HeadDropout dropout(shape, a.dropout, a.p.rng, sequence, head);
   const float scale = shape.scale * kLog2e;
   const int warpRow = static_cast<int>(warpIndex()) * kWarpRows;
 
-  loadTile(shared.keys, Rows<Bf16>(a.p.q, at, stride, count, D));
+  loadTile(shared.keys, of.ofQueries(a.p.q, firstQuery));
   barrier();
   WarpRows<dim> queries;
   queries.load(shared.keys); // before the barrier of `loadVisible`: the tile is then overwritten
@@ -57,9 +52,8 @@ template <int dim> MOE_KERNEL(kBf16Threads) void attentionBf16(Arguments a) {
       barrier();
       continue;
     }
-    const int64_t keyAt = kvAt + firstKey * kvStride;
-    loadTile(shared.keys, Rows<Bf16>(a.p.k, keyAt, kvStride, end - firstKey, D));
-    loadTile(shared.values, Rows<Bf16>(a.p.v, keyAt, kvStride, end - firstKey, D));
+    loadTile(shared.keys, of.ofKeys(a.p.k, firstKey, end));
+    loadTile(shared.values, of.ofKeys(a.p.v, firstKey, end));
     barrier();
     Accumulator scores[kTile / 8];
     multiply(queries, shared.keys, scores);
@@ -107,10 +101,11 @@ template <int dim> MOE_KERNEL(kBf16Threads) void attentionBf16(Arguments a) {
     const bool empty = total[i] == 0.0f; // sees no key: the largest of those it sees weighs 1
     factor[i] = empty ? 0.0f : 1.0f / total[i];
     if (row < count && accumulatorColumn(0) == 0)
-      a.p.lse[(sequence * shape.heads + head) * T + firstQuery + row] =
+      a.p.lse[of.rowAt + firstQuery + row] =
           empty ? -INFINITY : float((double(largest[i]) + double(std::log2(total[i]))) * kLn2);
   }
-  storeRows<dim>(sums, factor, static_cast<Bf16 *>(a.p.out) + at, stride, count, static_cast<int>(D));
+  storeRows<dim>(sums, factor, static_cast<Bf16 *>(a.p.out) + of.at + firstQuery * of.stride, of.stride, count,
+                 static_cast<int>(shape.headDim));
 }
 
 template <int dim>

@@ -1,4 +1,4 @@
-//===- AttentionHead.h - What the kernels of the backward pass share ----------------------------------------------===//
+//===- AttentionHead.h - What a block works on in the kernels of attention ---------------------------------------===//
 //
 // Part of the moec project, under the Apache License v2.0.
 //
@@ -10,6 +10,21 @@
 #include "runtime/cuda/kernels/AttentionTile.h"
 
 namespace moe::cuda {
+
+/// 64 queries of a head, for block `block`. Late queries see most keys if causal: they go first.
+struct QueryTile {
+  int64_t firstQuery, sequence, head;
+
+  MOE_DEVICE QueryTile(const AttentionShape &shape, uint32_t block, uint32_t tiles)
+      : firstQuery(int64_t{tiles - 1 - block % tiles} * kTile),
+        sequence(block / tiles / static_cast<uint32_t>(shape.heads)),
+        head(block / tiles % static_cast<uint32_t>(shape.heads)) {}
+};
+
+/// The part of `padding` that belongs to a sequence, if there is any.
+MOE_DEVICE const uint8_t *paddingOf(const uint8_t *padding, const AttentionShape &shape, int64_t sequence) {
+  return padding ? padding + sequence * shape.keys : nullptr;
+}
 
 /// Where the tensors of one (sequence, head) begin.
 template <typename T> struct AttentionHead {
@@ -24,12 +39,12 @@ template <typename T> struct AttentionHead {
              static_cast<uint32_t>(head) / static_cast<uint32_t>(shape.heads / shape.kvHeads) * shape.headDim),
         rowAt((sequence * shape.heads + head) * shape.queries) {}
 
-  /// Rows of a tensor like q from query `first` on, or of one like k from key `first` on.
+  /// Rows of a tensor like q from query `first` on, or of one like k from key `first` to `end`.
   MOE_DEVICE Rows<T> ofQueries(const void *tensor, int64_t first) const {
     return Rows<T>(tensor, at + first * stride, stride, shape.queries - first, shape.headDim);
   }
-  MOE_DEVICE Rows<T> ofKeys(const void *tensor, int64_t first) const {
-    return Rows<T>(tensor, kvAt + first * kvStride, kvStride, shape.keys - first, shape.headDim);
+  MOE_DEVICE Rows<T> ofKeys(const void *tensor, int64_t first, int64_t end) const {
+    return Rows<T>(tensor, kvAt + first * kvStride, kvStride, end - first, shape.headDim);
   }
 };
 

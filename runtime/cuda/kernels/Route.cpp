@@ -6,10 +6,9 @@
 
 #include "runtime/cuda/kernels/Route.h"
 
+#include "runtime/cpu/kernels/RouteGradient.h"
 #include "runtime/cuda/kernels/Gpu.h"
 #include "runtime/cuda/kernels/RouteKernels.h"
-
-#include <cfloat>
 
 namespace moe::cuda {
 namespace {
@@ -19,25 +18,6 @@ using namespace gpu;
 constexpr uint32_t kThreads = 256;
 constexpr uint32_t kRowsPerBlock = kThreads / warpSize;
 constexpr int64_t kMost = 0x7FFFFFFF;
-
-/// d(w[0] * dw[0] + w[1] * dw[1]) / dp of the two choices of a top-2 row, times p of the choice; kept[i] = it has a
-/// slot. Returns whether the two cancel, that is, whether the softmax passes them on unchanged.
-MOE_DEVICE bool weightGradient(const float (&prob)[2], const float (&dw)[2], const bool (&kept)[2], bool before,
-                               float (&grad)[2]) {
-  grad[0] = grad[1] = 0.0f;
-  const float sum = (before || kept[0] ? prob[0] : 0.0f) + (before || kept[1] ? prob[1] : 0.0f);
-  if (sum < FLT_EPSILON) { // the denominator is the constant eps
-    for (int choice = 0; choice < 2; ++choice)
-      grad[choice] = kept[choice] ? dw[choice] * (prob[choice] / FLT_EPSILON) : 0.0f;
-    return false;
-  }
-  if (before || (kept[0] && kept[1])) { // w0 = p0 / (p0 + p1) = sigmoid(z0 - z1)
-    const float difference = (kept[0] ? dw[0] : 0.0f) - (kept[1] ? dw[1] : 0.0f);
-    grad[0] = difference * (prob[0] / sum) * (prob[1] / sum);
-    grad[1] = -grad[0];
-  }
-  return true;
-}
 
 /// A warp for each row.
 MOE_KERNEL(kThreads) void routeRowGradient(RouteShape shape, RouteBackwardPointers p) {
@@ -68,7 +48,7 @@ MOE_KERNEL(kThreads) void routeRowGradient(RouteShape shape, RouteBackwardPointe
     const float prob[2] = {probs[expert[0]], probs[expert[1]]};
     const float dw[2] = {p.dweight[row * 2], p.dweight[row * 2 + 1]};
     const bool kept[2] = {p.slot[row * 2] >= 0, p.slot[row * 2 + 1] >= 0};
-    if (!weightGradient(prob, dw, kept, shape.normalizeBeforeDropping, grad))
+    if (!cpu::weightGradient(prob, dw, kept, shape.normalizeBeforeDropping, grad))
       through = grad[0] + grad[1];
   }
   for (int64_t j = lane; j < E; j += warpSize) {

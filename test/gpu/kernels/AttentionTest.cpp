@@ -62,18 +62,7 @@ struct DeviceResults : AttentionResults {
 
 DeviceResults onDevice(const cpu::AttentionShape &s, const AttentionInputs &inputs, Element element,
                        int64_t update = kUpdate, int64_t microBatch = kMicroBatch) {
-  const cuda::AttentionShape shape{.batch = s.batch,
-                                   .heads = s.heads,
-                                   .kvHeads = s.kvHeads,
-                                   .queries = s.queries,
-                                   .keys = s.keys,
-                                   .headDim = s.headDim,
-                                   .scale = s.scale,
-                                   .causal = s.causal,
-                                   .dropout = s.dropout,
-                                   .seed = s.seed,
-                                   .site = s.site,
-                                   .element = element};
+  const cuda::AttentionShape shape{s, element};
   plan::Attention step;
   step.set_backward(true);
   step.set_batch(s.batch);

@@ -103,9 +103,9 @@ struct AttentionCase {
   plan::Slice lse = builder.state(B * H * T * 4), rng = builder.state(16), padding = builder.state(B * T);
 
   std::vector<plan::Slice> slices(int count, int64_t elements) {
-    std::vector<plan::Slice> result;
-    for (int i = 0; i < count; ++i)
-      result.push_back(builder.state(elements * 4));
+    std::vector<plan::Slice> result(count);
+    for (plan::Slice &slice : result)
+      slice = builder.state(elements * 4);
     return result;
   }
 
@@ -123,7 +123,7 @@ struct AttentionCase {
     attention.set_causal(true);
     attention.set_dropout(dropout);
     attention.set_has_padding(padded);
-    cpu::AttentionShape shape{B, H, Hkv, T, T, D, 0.3f, true, dropout};
+    cpu::AttentionShape shape{{B, H, Hkv, T, T, D, 0.3f, true, dropout}};
     attention.set_scratch_bytes(cpu::attentionScratchBytes(shape, 2, backward));
     auto operand = [&](const plan::Slice &slice, Operand::Access access) {
       addOperand(step, slice, access, plan::F32, {static_cast<int64_t>(slice.bytes() / 4)});

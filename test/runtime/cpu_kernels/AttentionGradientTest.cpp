@@ -49,7 +49,7 @@ void check(const AttentionShape &shape, const std::vector<uint8_t> &padding = {}
 
 // The float64 gradients that the kernels are compared with.
 TEST(AttentionGradient, ReferenceEqualsFiniteDifferences) {
-  AttentionShape shape{.batch = 2, .heads = 4, .kvHeads = 2, .queries = 5, .keys = 7, .headDim = 3, .scale = 0.6f};
+  AttentionShape shape{{.batch = 2, .heads = 4, .kvHeads = 2, .queries = 5, .keys = 7, .headDim = 3, .scale = 0.6f}};
   check(shape);
   shape.causal = true;
   check(shape);

@@ -249,17 +249,17 @@ void expectReference(AttentionShape shape, const AttentionInputs &inputs) {
 
 AttentionShape shapeOf(int64_t batch, int64_t queries, int64_t keys, int64_t heads, int64_t kvHeads, int64_t headDim,
                        bool causal, float dropout) {
-  return {.batch = batch,
-          .heads = heads,
-          .kvHeads = kvHeads,
-          .queries = queries,
-          .keys = keys,
-          .headDim = headDim,
-          .scale = float(1 / std::sqrt(double(headDim))),
-          .causal = causal,
-          .dropout = dropout,
-          .seed = 0x0123456789ABCDEF,
-          .site = 0xFEDCBA9876543210};
+  return {{.batch = batch,
+           .heads = heads,
+           .kvHeads = kvHeads,
+           .queries = queries,
+           .keys = keys,
+           .headDim = headDim,
+           .scale = float(1 / std::sqrt(double(headDim))),
+           .causal = causal,
+           .dropout = dropout,
+           .seed = 0x0123456789ABCDEF,
+           .site = 0xFEDCBA9876543210}};
 }
 
 std::string describe(const AttentionShape &s) {
