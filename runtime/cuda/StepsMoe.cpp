@@ -99,8 +99,7 @@ std::unique_ptr<StepLaunch> createScatterAddStep(const plan::Step &step, const S
   cpu::Operands(step, context).take(pointers.index, pointers.rows, pointers.table, pointers.scratch);
   pointers.index64 = step.operands(0).dtype() == plan::I64;
   pointers.outside = outside;
-  return launchOf(scatterAdd, cpu::shapeOf(step.scatter_add()), pointers,
-                  "launch an addition to the rows of a table");
+  return launchOf(scatterAdd, cpu::shapeOf(step.scatter_add()), pointers, "launch an addition to the rows of a table");
 }
 
 } // namespace moe::cuda

@@ -14,7 +14,7 @@ namespace moe::cpu {
 /// d(w[0] * dw[0] + w[1] * dw[1]) / dp of the two choices of a top-2 row, times p of the choice; kept[i] = it has a
 /// slot. Returns whether the two cancel, that is, whether the softmax passes them on unchanged.
 constexpr bool weightGradient(const float (&prob)[2], const float (&dw)[2], const bool (&kept)[2], bool before,
-                    float (&grad)[2]) {
+                              float (&grad)[2]) {
   grad[0] = grad[1] = 0.0f;
   const float sum = (before || kept[0] ? prob[0] : 0.0f) + (before || kept[1] ? prob[1] : 0.0f);
   if (sum < FLT_EPSILON) { // the denominator is the constant eps

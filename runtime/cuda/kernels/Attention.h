@@ -30,8 +30,8 @@ struct AttentionShape : cpu::AttentionSizes {
   Element element = Element::Float32; ///< of q, k, v, out and their gradients
 };
 
-/// Pointers are of the device, aligned to their elements. The forward needs no scratch, the backward attentionScratchBytes
-/// of runtime/cuda/Scratch.h.
+/// Pointers are of the device, aligned to their elements. The forward needs no scratch, the backward
+/// attentionScratchBytes of runtime/cuda/Scratch.h.
 using AttentionForwardPointers = cpu::AttentionForwardOperands<void>;
 using AttentionBackwardPointers = cpu::AttentionBackwardOperands<void>;
 
