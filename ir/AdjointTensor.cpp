@@ -44,7 +44,7 @@ MOE_ADJOINT_UNARY(ErfOp, b.mul(b.mul(dy, 2.0 * std::numbers::inv_sqrtpi), b.exp(
 MOE_ADJOINT_UNARY(SigmoidOp, b.mul(dy, b.mul(y, b.sub(b.splatLike(y, 1.0), y))))
 MOE_ADJOINT_UNARY(SinOp, b.mul(dy, b.make<CosOp>(x)))
 MOE_ADJOINT_UNARY(CosOp, b.neg(b.mul(dy, b.make<SinOp>(x))))
-MOE_ADJOINT_UNARY(ReluOp, b.select(b.compare(ComparePredicate::GT, x, b.splatLike(x, 0.0)), dy, b.splatLike(dy, 0.0)))
+MOE_ADJOINT_UNARY(ReluOp, b.select(b.compare(ComparePredicate::GT, y, b.splatLike(y, 0.0)), dy, b.splatLike(dy, 0.0)))
 MOE_ADJOINT_UNARY(ScaleGradientOp, getFactor().isZero() ? Value() : b.mul(dy, getFactor().convertToDouble()))
 MOE_ADJOINT_UNARY(ReshapeOp, b.reshapeLike(dy, typeOf(x)))
 MOE_ADJOINT_UNARY(DropoutOp, b.make<DropoutOp>(dy, getRng(), getRate(), getSeed(), getSite()))

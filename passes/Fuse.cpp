@@ -89,6 +89,8 @@ public:
         continue;
       place(&op);
     }
+    for (size_t i = 0, end = regions.size(); i < end; ++i)
+      splitUnlessReducing(*regions[i]);
     // Free operations that something other than a region reads are regions of one operation.
     for (Operation &op : block)
       if (isFree(&op) &&
@@ -136,7 +138,7 @@ private:
     }
     for (Region *region : takers)
       if (canBeOutput(op, *region) && staysConvex(op, *region, users))
-        return join(op, *region);
+        return join(op, *region, /*asOutput=*/true);
     start(op);
   }
 
@@ -228,7 +230,41 @@ private:
       return true;
     if (isa<ReduceOp>(op))
       return true;
-    return region.form == Region::Form::Rows && shape == region.rowShape();
+    if (region.form == Region::Form::Rows)
+      return shape == region.rowShape();
+    return isPrefix(shape, region.space) && isMadeOfRows(op, region);
+  }
+
+  /// Is `op`, a value per row, computed from reductions over rows that `region`, which is pointwise, could do itself?
+  /// So are the mean and the deviation of a norm, which its backward reads too.
+  bool isMadeOfRows(Operation *op, Region &region) {
+    return llvm::any_of(op->getOperands(), [&](Value operand) {
+      Operation *producer = operand.getDefiningOp();
+      if (!producer || shapeOf(operand) != shapeOf(op->getResult(0)))
+        return false;
+      if (auto reduce = dyn_cast<ReduceOp>(producer))
+        return shapeOf(reduce.getInput()) == ArrayRef<int64_t>(region.space) && canReductionJoin(reduce, region);
+      return classifyFusible(producer) == FusionRole::Pointwise && isMadeOfRows(producer, region);
+    });
+  }
+
+  /// A region that has become one of rows for reductions which then found no place in it computes its values per row
+  /// elsewhere: none of them depends on its full values.
+  void splitUnlessReducing(Region &region) {
+    if (region.form != Region::Form::Rows || llvm::any_of(region.members, llvm::IsaPred<ReduceOp>))
+      return;
+    region.form = Region::Form::Pointwise;
+    SmallVector<Operation *> rows = llvm::filter_to_vector(
+        region.members, [&](Operation *op) { return shapeOf(op->getResult(0)) == region.rowShape(); });
+    auto own = std::make_unique<Region>();
+    own->space.assign(region.rowShape().begin(), region.rowShape().end());
+    for (Operation *op : rows) {
+      region.members.remove(op);
+      own->members.insert(op);
+      own->lastPosition = std::max(own->lastPosition, position[op]);
+      llvm::replace(regionsOf[op], &region, own.get());
+    }
+    regions.push_back(std::move(own));
   }
 
   /// May `op` become a result of `region`? Only if no other reader of it leads back into the region. The walk goes over
@@ -275,7 +311,12 @@ private:
     return !seen.contains(&region);
   }
 
-  void join(Operation *op, Region &region) {
+  void join(Operation *op, Region &region, bool asOutput = false) {
+    if (asOutput && region.form == Region::Form::Pointwise &&
+        shapeOf(op->getResult(0)) != ArrayRef<int64_t>(region.space) && !isa<ReduceOp>(op)) {
+      region.form = Region::Form::Rows;
+      region.rowRank = typeOf(op->getResult(0)).getRank();
+    }
     if (auto reduce = dyn_cast<ReduceOp>(op); reduce && region.form == Region::Form::Pointwise) {
       region.form = Region::Form::Rows;
       region.space.assign(shapeOf(reduce.getInput()).begin(), shapeOf(reduce.getInput()).end());

@@ -85,6 +85,10 @@ def Simplify : Moe_Pass<"simplify"> {
                         "merge equal operations; off where a merged value would live from forward to backward">];
 }
 
+def FuseEpilogues : Moe_Pass<"fuse-epilogues"> {
+  let summary = "gives matrix products the bias, the ReLU or the sum of gradients that follows, as moe.fused \"product\"";
+}
+
 def Fuse : Moe_Pass<"fuse"> {
   let summary = "groups operations that one generated kernel can compute into moe.fused";
 }

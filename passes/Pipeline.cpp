@@ -70,6 +70,7 @@ void addPhase(PassManager &pm, Phase phase, const PipelineOptions &options) {
     SimplifyOptions simplify;
     simplify.merge = false;
     pm.addPass(createSimplify(simplify));
+    pm.addPass(createFuseEpilogues());
     pm.addPass(createFuse());
     break;
   }

@@ -4,6 +4,7 @@
 //
 //===----------------------------------------------------------------------------------------------------------------===//
 
+#include "codegen/analysis/Product.h"
 #include "codegen/plan/Work.h"
 #include "codegen/targets/Targets.h"
 #include "ir/Ops.h"
@@ -47,7 +48,7 @@ struct SelectPass : impl::SelectBase<SelectPass> {
     if (cast<MoeOpInterface>(op).getBufferUse().kind != BufferUse::Kind::Compute)
       return success();
     uint64_t scratch = 0;
-    if (auto fused = dyn_cast<FusedOp>(op)) {
+    if (auto fused = dyn_cast<FusedOp>(op); fused && !codegen::isProduct(fused)) {
       FailureOr<codegen::FusedPlan> plan = machine.plan(fused);
       if (failed(plan))
         return failure();

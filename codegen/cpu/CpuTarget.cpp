@@ -104,13 +104,16 @@ public:
     static constexpr llvm::StringLiteral names[] = {"moe.attention"};
     return names;
   }
-  uint64_t libraryScratchBytes(const plan::Step &step, mlir::Type output) const override {
+  uint64_t libraryScratchBytes(const plan::Step &step, llvm::ArrayRef<mlir::Type> types) const override {
     switch (step.work_case()) {
     case plan::Step::kGemm:
       // Scratch depends on the instructions that oneDNN may use. It takes a limit once per process; where a second
       // target comes too late, the size may be wrong, and moerun says so before it runs.
       (void)cpu::limitGemmIsa(processor.features);
-      return cpu::gemmScratchBytes(step.gemm(), toPlanType(output), threadCount);
+      return cpu::gemmScratchBytes(step.gemm(),
+                                   {toPlanType(types[0]), toPlanType(types[1]), toPlanType(types[2]),
+                                    step.gemm().has_bias() ? toPlanType(types[3]) : plan::F32},
+                                   threadCount);
     case plan::Step::kAttention:
       return cpu::attentionScratchBytes({cpu::sizesOf(step.attention())}, threadCount, step.attention().backward());
     case plan::Step::kRoute:

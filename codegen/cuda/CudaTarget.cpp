@@ -29,10 +29,10 @@ public:
   void emitKernels(ModuleOp module, const Strategy &strategy, ArrayRef<std::string> symbols) const override {
     cuda::emitKernels(module, strategy, symbols);
   }
-  uint64_t libraryScratchBytes(const plan::Step &step, Type output) const override {
+  uint64_t libraryScratchBytes(const plan::Step &step, ArrayRef<Type> /*types*/) const override {
     switch (step.work_case()) {
     case plan::Step::kGemm:
-      return moe::cuda::gemmWorkspaceBytes(step.gemm(), toPlanType(output));
+      return moe::cuda::gemmWorkspaceBytes(step.gemm());
     case plan::Step::kAttention:
       return moe::cuda::attentionScratchBytes(step.attention());
     case plan::Step::kRoute:

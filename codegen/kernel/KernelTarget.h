@@ -90,8 +90,8 @@ public:
   virtual llvm::ArrayRef<llvm::StringLiteral> float32Operations() const { return {}; }
 
   /// Bytes of scratch that library work (gemm, attention, route, scatter_add) with everything but its scratch filled in
-  /// needs. `output` is the element type of its first result.
-  virtual uint64_t libraryScratchBytes(const plan::Step &step, mlir::Type output) const = 0;
+  /// needs. `types`: the element types of A, B, C and the bias of a product, of the first result of anything else.
+  virtual uint64_t libraryScratchBytes(const plan::Step &step, llvm::ArrayRef<mlir::Type> types) const = 0;
 };
 
 } // namespace moe::codegen

@@ -6,6 +6,7 @@
 
 #include "codegen/plan/StepEmitter.h"
 
+#include "codegen/analysis/Product.h"
 #include "codegen/plan/Work.h"
 #include "passes/TrainingAttributes.h"
 
@@ -123,7 +124,7 @@ LogicalResult StepEmitter::emitOp(Operation *op, plan::Program &program) {
     break;
   }
   if (auto fused = dyn_cast<FusedOp>(op))
-    return emitFused(fused, program);
+    return isProduct(fused) ? emitProduct(fused, program) : emitFused(fused, program);
   return emitLibrary(op, program);
 }
 
@@ -216,6 +217,33 @@ LogicalResult StepEmitter::emitLibrary(Operation *op, plan::Program &program) {
   for (auto [i, result] : llvm::enumerate(op->getResults()))
     addOperand(*step, typeOf(result), slots[result],
                updated(true, i) ? plan::Operand::READ_WRITE : plan::Operand::WRITE);
+  if (uint64_t bytes = scratchBytes(*step))
+    addScratch(*step, op, bytes, plan::Operand::SCRATCH);
+  return success();
+}
+
+LogicalResult StepEmitter::emitProduct(FusedOp op, plan::Program &program) {
+  FailureOr<Product> product = Product::of(op);
+  if (failed(product))
+    return op.emitOpError("does not hold what a library computes with a matrix product");
+  Value result = op.getOutputs()[0];
+  if (product->accumulator)
+    if (Value sum = op.getInputs()[*product->accumulator]; slots[sum] != slots[result])
+      emitCopy(op, typeOf(sum), slots[sum], slots[result], program);
+  plan::Step *step = program.add_steps();
+  step->set_name(locationName(op.getLoc()));
+  if (failed(fillLibraryWork(op, compiler.getTarget(), *step)))
+    return failure();
+  auto read = [&](unsigned input) {
+    Value value = op.getInputs()[input];
+    addOperand(*step, typeOf(value), slots[value], plan::Operand::READ);
+  };
+  read(product->lhs);
+  read(product->rhs);
+  addOperand(*step, typeOf(result), slots[result],
+             product->accumulator ? plan::Operand::READ_WRITE : plan::Operand::WRITE);
+  if (product->bias)
+    read(*product->bias);
   if (uint64_t bytes = scratchBytes(*step))
     addScratch(*step, op, bytes, plan::Operand::SCRATCH);
   return success();

@@ -29,6 +29,7 @@ public:
 private:
   llvm::LogicalResult emitOp(mlir::Operation *op, plan::Program &program);
   llvm::LogicalResult emitFused(ir::FusedOp op, plan::Program &program);
+  llvm::LogicalResult emitProduct(ir::FusedOp op, plan::Program &program);
   llvm::LogicalResult emitLibrary(mlir::Operation *op, plan::Program &program);
   void addPointer(ir::FusedOp op, const FusedPlan &plan, unsigned call, const PlannedOperand &planned, plan::Step &step,
                   Parameters &parameters);

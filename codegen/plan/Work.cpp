@@ -6,6 +6,7 @@
 
 #include "codegen/plan/Work.h"
 
+#include "codegen/analysis/Product.h"
 #include "llvm/ADT/Sequence.h"
 #include "llvm/ADT/TypeSwitch.h"
 
@@ -64,10 +65,6 @@ FailureOr<GemmShape> gemmShape(DotOp dot) {
   return shape;
 }
 
-bool isLibraryOp(Operation *op) {
-  return isa<DotOp, AttentionOp, AttentionBackwardOp, RouteOp, RouteBackwardOp, ScatterAddOp>(op);
-}
-
 namespace {
 
 LogicalResult fillGemm(DotOp dot, plan::Step &step) {
@@ -90,6 +87,35 @@ LogicalResult fillGemm(DotOp dot, plan::Step &step) {
   gemm->set_alpha(1.0f);
   gemm->set_beta(0.0f);
   return success();
+}
+
+LogicalResult fillProduct(FusedOp op, plan::Step &step) {
+  FailureOr<Product> product = Product::of(op);
+  if (failed(product))
+    return op.emitOpError("does not hold what a library computes with a matrix product");
+  if (failed(fillGemm(product->dot, step)))
+    return failure();
+  plan::Gemm *gemm = step.mutable_gemm();
+  gemm->set_has_bias(product->bias.has_value());
+  gemm->set_beta(product->accumulator ? 1.0f : 0.0f);
+  if (product->relu)
+    gemm->set_activation(plan::Gemm::RELU);
+  return success();
+}
+
+/// Element types of A, B, C and the bias of a product; of the result of anything else.
+SmallVector<Type> elementTypes(Operation *op) {
+  SmallVector<Value> values;
+  if (auto dot = dyn_cast<DotOp>(op))
+    values = {dot.getLhs(), dot.getRhs(), dot};
+  else if (auto fused = dyn_cast<FusedOp>(op)) {
+    Product product = *Product::of(fused);
+    values = {fused.getInputs()[product.lhs], fused.getInputs()[product.rhs], fused.getOutputs()[0]};
+    if (product.bias)
+      values.push_back(fused.getInputs()[*product.bias]);
+  } else
+    values = {op->getResult(0)};
+  return llvm::map_to_vector(values, [](Value value) { return typeOf(value).getElementType(); });
 }
 
 template <typename OpTy> LogicalResult fillAttention(OpTy op, bool backward, plan::Step &step) {
@@ -169,6 +195,7 @@ LogicalResult fillLibraryWork(Operation *op, const KernelTarget &target, plan::S
   LogicalResult filled =
       TypeSwitch<Operation *, LogicalResult>(op)
           .Case([&](DotOp dot) { return fillGemm(dot, step); })
+          .Case([&](FusedOp fused) { return fillProduct(fused, step); })
           .Case([&](AttentionOp attention) { return fillAttention(attention, false, step); })
           .Case([&](AttentionBackwardOp attention) { return fillAttention(attention, true, step); })
           .Case([&](RouteOp route) { return fillRoute(route, step); })
@@ -187,7 +214,7 @@ LogicalResult fillLibraryWork(Operation *op, const KernelTarget &target, plan::S
                                        << other->getResultTypes());
           });
   if (succeeded(filled))
-    setScratchBytes(step, target.libraryScratchBytes(step, typeOf(op->getResult(0)).getElementType()));
+    setScratchBytes(step, target.libraryScratchBytes(step, elementTypes(op)));
   return filled;
 }
 

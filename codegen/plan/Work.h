@@ -21,11 +21,8 @@ struct GemmShape {
 /// Fails if the batch, free and contracted dimensions of an operand are not grouped in memory (batch first).
 mlir::FailureOr<GemmShape> gemmShape(ir::DotOp dot);
 
-/// Is `op` computed by a library kernel rather than by generated code?
-bool isLibraryOp(mlir::Operation *op);
-
-/// Fills `step.work` and `step.flops` for a library operation; scratch is what `target` needs. Fails with a diagnostic
-/// for an operation without lowering there.
+/// Fills `step.work` and `step.flops` for a library operation (a `moe.fused "product"` is one); scratch is what
+/// `target` needs. Fails with a diagnostic for an operation without lowering there.
 llvm::LogicalResult fillLibraryWork(mlir::Operation *op, const KernelTarget &target, plan::Step &step);
 
 /// Bytes of the scratch operand of library work, 0 if it has none.

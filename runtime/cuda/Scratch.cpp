@@ -26,7 +26,7 @@ uint64_t bytes(double product) {
 
 } // namespace
 
-uint64_t gemmWorkspaceBytes(const plan::Gemm &gemm, plan::DType /*dtype*/) {
+uint64_t gemmWorkspaceBytes(const plan::Gemm &gemm) {
   // Partial sums are float32 whatever the operands are.
   double partial = 4.0 * static_cast<double>(gemm.batch()) * static_cast<double>(gemm.m()) *
                    static_cast<double>(gemm.n()) * kMostParts;

@@ -21,9 +21,9 @@ namespace moe::cuda {
 /// cuBLASLt wants workspaces aligned to this; buffers of a plan need not be. `gemmWorkspaceBytes` counts the loss.
 inline constexpr uint64_t kWorkspaceAlignment = 256;
 
-/// Scratch of a product whose operands A and B are of type `dtype`: room for the partial sums of a split of k, at most
-/// 32 MiB. cuBLASLt never chooses an algorithm that wants more than it is offered.
-uint64_t gemmWorkspaceBytes(const plan::Gemm &gemm, plan::DType dtype);
+/// Scratch of a product: room for the partial sums of a split of k, float32 whatever the operands are, at most 32 MiB.
+/// cuBLASLt never chooses an algorithm that wants more than it is offered.
+uint64_t gemmWorkspaceBytes(const plan::Gemm &gemm);
 
 /// Forward: nothing. Backward: sum_d(dout * out) for each query, float32 [B, H, T].
 uint64_t attentionScratchBytes(const plan::Attention &attention);

@@ -142,6 +142,37 @@ func.func @across(%x: tensor<4x4xf32>) -> tensor<4xf32> {
   return %y : tensor<4xf32>
 }
 
+// A norm whose deviation others read, as its backward does, is one kernel with both results.
+// CHECK-LABEL: func.func @norm_kept
+// CHECK-NEXT: moe.fused "row_reduce"(%arg0) : (tensor<4x8xf32>) -> (tensor<4xf32>, tensor<4x8xf32>)
+// CHECK-NOT: moe.fused
+// CHECK: return
+func.func @norm_kept(%x: tensor<4x8xf32>) -> (tensor<4x8xf32>, tensor<4xf32>) {
+  %q = moe.mul %x, %x : (tensor<4x8xf32>, tensor<4x8xf32>) -> tensor<4x8xf32>
+  %s = moe.reduce %q {kind = 0 : i32, dims = array<i64: 1>} : (tensor<4x8xf32>) -> tensor<4xf32>
+  %r = moe.rsqrt %s : (tensor<4xf32>) -> tensor<4xf32>
+  %b = moe.broadcast %r {dims = array<i64: 0>} : (tensor<4xf32>) -> tensor<4x8xf32>
+  %y = moe.mul %x, %b : (tensor<4x8xf32>, tensor<4x8xf32>) -> tensor<4x8xf32>
+  return %y, %r : tensor<4x8xf32>, tensor<4xf32>
+}
+
+// Here the sum is needed by a product that the last kernel reads: it cannot be computed there, nor can its root.
+// CHECK-LABEL: func.func @norm_needed_before
+// CHECK-NEXT: moe.fused "row_reduce"
+// CHECK: moe.dot
+// CHECK: moe.fused "loop"({{.*}}) : (tensor<4xf32>) -> tensor<4xf32>
+// CHECK: moe.fused "loop"({{.*}}) : ({{.*}}) -> tensor<4x8xf32>
+func.func @norm_needed_before(%x: tensor<4x8xf32>, %w: tensor<4x8xf32>) -> (tensor<4x8xf32>, tensor<4xf32>) {
+  %s = moe.reduce %x {kind = 0 : i32, dims = array<i64: 1>} : (tensor<4x8xf32>) -> tensor<4xf32>
+  %d = moe.dot %s, %w {lhs_batch = array<i64>, rhs_batch = array<i64>, lhs_contract = array<i64: 0>, rhs_contract = array<i64: 0>} : (tensor<4xf32>, tensor<4x8xf32>) -> tensor<8xf32>
+  %r = moe.sqrt %s : (tensor<4xf32>) -> tensor<4xf32>
+  %b = moe.broadcast %r {dims = array<i64: 0>} : (tensor<4xf32>) -> tensor<4x8xf32>
+  %c = moe.broadcast %d {dims = array<i64: 1>} : (tensor<8xf32>) -> tensor<4x8xf32>
+  %m = moe.mul %x, %b : (tensor<4x8xf32>, tensor<4x8xf32>) -> tensor<4x8xf32>
+  %y = moe.add %m, %c : (tensor<4x8xf32>, tensor<4x8xf32>) -> tensor<4x8xf32>
+  return %y, %r : tensor<4x8xf32>, tensor<4xf32>
+}
+
 // Whole buckets have an emitter of their own: several outputs per pass over memory.
 // CHECK-LABEL: func.func @bucket
 // CHECK-NEXT: moe.fused "multi_tensor"

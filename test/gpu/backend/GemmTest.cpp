@@ -90,7 +90,7 @@ struct Product {
     gemm.set_beta(c.beta);
     gemm.set_has_bias(c.bias);
     gemm.set_activation(c.activation);
-    gemm.set_scratch_bytes(cuda::gemmWorkspaceBytes(gemm, c.inputs));
+    gemm.set_scratch_bytes(cuda::gemmWorkspaceBytes(gemm));
     addOperand(step, a.slice, Operand::READ, c.inputs);
     addOperand(step, b.slice, Operand::READ, c.inputs);
     addOperand(step, d.slice, c.beta == 0 ? Operand::WRITE : Operand::READ_WRITE, c.output);

@@ -22,10 +22,10 @@ plan::Gemm product(int64_t batch, int64_t m, int64_t n) {
 
 // Catches a workspace without the bytes lost to alignment, without the batch, and without its limit.
 TEST(CudaScratchTest, WorkspaceHoldsPartialSumsUpToALimit) {
-  EXPECT_EQ(gemmWorkspaceBytes(product(1, 2, 3), plan::F32), 16 * 2 * 3 * 4 + 256u);
-  EXPECT_EQ(gemmWorkspaceBytes(product(5, 2, 3), plan::BF16), 5 * 16 * 2 * 3 * 4 + 256u);
-  EXPECT_EQ(gemmWorkspaceBytes(product(1, 8192, 8192), plan::F32), (32u << 20) + 256);
-  EXPECT_EQ(gemmWorkspaceBytes(product(int64_t{1} << 40, int64_t{1} << 40, 8192), plan::F32), (32u << 20) + 256);
+  EXPECT_EQ(gemmWorkspaceBytes(product(1, 2, 3)), 16 * 2 * 3 * 4 + 256u);
+  EXPECT_EQ(gemmWorkspaceBytes(product(5, 2, 3)), 5 * 16 * 2 * 3 * 4 + 256u);
+  EXPECT_EQ(gemmWorkspaceBytes(product(1, 8192, 8192)), (32u << 20) + 256);
+  EXPECT_EQ(gemmWorkspaceBytes(product(int64_t{1} << 40, int64_t{1} << 40, 8192)), (32u << 20) + 256);
 }
 
 } // namespace
