@@ -84,6 +84,18 @@ struct FoldReshapeOfReshape : OpRewritePattern<ReshapeOp> {
   }
 };
 
+/// A reduction over dimensions of size one is a reshape.
+struct FoldUnitReduce : OpRewritePattern<ReduceOp> {
+  using OpRewritePattern::OpRewritePattern;
+  LogicalResult matchAndRewrite(ReduceOp op, PatternRewriter &rewriter) const override {
+    RankedTensorType input = typeOf(op.getInput());
+    if (input.getEncoding() || llvm::any_of(op.getDims(), [&](int64_t d) { return input.getDimSize(d) != 1; }))
+      return failure();
+    rewriter.replaceOpWithNewOp<ReshapeOp>(op, op.getType(), op.getInput());
+    return success();
+  }
+};
+
 /// add_n of one tensor; scatter_add into zeros followed by a sum becomes scatter_add onto the other terms.
 struct FoldAddN : OpRewritePattern<AddNOp> {
   using OpRewritePattern::OpRewritePattern;
@@ -112,7 +124,7 @@ struct SimplifyPass : impl::SimplifyBase<SimplifyPass> {
   void runOnOperation() override {
     RewritePatternSet patterns(&getContext());
     patterns.add<FoldUnit<MulOp>, FoldUnit<DivOp>, FoldBroadcastOfSplat, FoldBroadcastOfBroadcast, FoldReshapeOfReshape,
-                 FoldAddN>(&getContext());
+                 FoldUnitReduce, FoldAddN>(&getContext());
     if (failed(applyPatternsGreedily(getOperation(), std::move(patterns))))
       return signalPassFailure();
     if (!merge)

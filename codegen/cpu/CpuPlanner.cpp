@@ -115,7 +115,7 @@ void CpuPlanner::planSplitRows() {
   s.chunk = llvm::alignTo(llvm::divideCeil(size, wanted), 64);
   s.chunks = llvm::divideCeil(size, s.chunk);
   elementsPerUnit = s.chunk;
-  s.plan.scratchBytes = partialBytes(s.outerCount() * s.chunks) * graph.reductions.size();
+  s.plan.scratchBytes = s.partialBytes(s.outerCount() * s.chunks) * graph.reductions.size();
   addUnits(s.outerCount() * s.chunks, reductionOperands(), false, true);
   bool full = anyFull();
   if (!full)
@@ -143,7 +143,7 @@ void CpuPlanner::planColumns() {
   wanted = std::clamp<int64_t>(wanted, 1, rows);
   s.partLength = llvm::divideCeil(rows, wanted);
   s.parts = llvm::divideCeil(rows, s.partLength);
-  s.plan.scratchBytes = partialBytes(s.parts * s.outerCount()) * graph.reductions.size();
+  s.plan.scratchBytes = s.partialBytes(s.parts * s.outerCount()) * graph.reductions.size();
   elementsPerUnit = s.partLength * rowsInside * std::min(columns, s.chunk);
   if (s.parts == 1) {
     SmallVector<NodeId> roots = outputNodes();

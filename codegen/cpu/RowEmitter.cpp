@@ -174,7 +174,7 @@ void emitSplitRows(NodeEmitter &e, unsigned call, Value begin, Value end) {
   int64_t count = s.outerCount() * s.chunks;
   SmallVector<NodeId> ids = passes.reductionsOf(1);
   auto partial = [&](size_t reduction, Value position) {
-    return e.partialPointer(static_cast<unsigned>(reduction), position, count, 8);
+    return e.partialPointer(static_cast<unsigned>(reduction), position, count, s.partialWidth());
   };
   auto typeOfPartial = [&](NodeId id) {
     Type type = e.registerType(e.graph.nodes[id].type);
@@ -189,7 +189,7 @@ void emitSplitRows(NodeEmitter &e, unsigned call, Value begin, Value end) {
       for (auto [position, result] : llvm::enumerate(results)) {
         if (result.getType().isInteger(1))
           result = arith::ExtUIOp::create(e.b, e.b.getI8Type(), result);
-        e.storeRaw(result, partial(position, unit), 8);
+        e.storeRaw(result, partial(position, unit), s.partialWidth());
       }
     });
     return;
@@ -208,7 +208,7 @@ void emitSplitRows(NodeEmitter &e, unsigned call, Value begin, Value end) {
     sums = forLoop(e, e.constant(0), e.constant(s.chunks), 1, sums, [&](Value position, Values &values) {
       Value element = arith::AddIOp::create(e.b, first, position);
       for (auto [reduction, value] : llvm::enumerate(values)) {
-        Value part = e.loadRaw(typeOfPartial(ids[reduction]), partial(reduction, element), 8);
+        Value part = e.loadRaw(typeOfPartial(ids[reduction]), partial(reduction, element), s.partialWidth());
         if (value.getType().isInteger(1))
           part = arith::TruncIOp::create(e.b, value.getType(), part);
         value = e.combine(e.graph.nodes[ids[reduction]], value, part);

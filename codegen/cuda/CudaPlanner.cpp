@@ -204,7 +204,7 @@ void CudaPlanner::planSplitRows() {
   int64_t wanted = std::clamp<int64_t>(size / minRowChunk, 1, maxRowChunks);
   s.chunk = static_cast<int64_t>(llvm::alignTo(llvm::divideCeil(size, wanted), 64));
   s.chunks = llvm::divideCeil(size, s.chunk);
-  s.plan.scratchBytes = partialBytes(s.outerCount() * s.chunks) * graph.reductions.size();
+  s.plan.scratchBytes = s.partialBytes(s.outerCount() * s.chunks) * graph.reductions.size();
   addLaunch(s.outerCount() * s.chunks, s.team, reductionOperands(), false, true);
   addLaunch(anyFull() ? s.outerCount() * s.chunks : s.outerCount(), s.team, outputNodes(), true, true);
 }
@@ -232,7 +232,7 @@ void CudaPlanner::planColumns() {
     addLaunch(llvm::divideCeil(units, plainThreads), plainThreads, roots, true, false);
     return;
   }
-  s.plan.scratchBytes = partialBytes(s.parts * s.outerCount()) * graph.reductions.size();
+  s.plan.scratchBytes = s.partialBytes(s.parts * s.outerCount()) * graph.reductions.size();
   addLaunch(llvm::divideCeil(units * s.parts, plainThreads), plainThreads, reductionOperands(), false, true);
   addLaunch(llvm::divideCeil(units, plainThreads), plainThreads, outputNodes(), true, true);
 }

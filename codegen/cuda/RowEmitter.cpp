@@ -216,7 +216,7 @@ void emitSplitRows(NodeEmitter &e, ThreadContext &t, unsigned call) {
   SmallVector<NodeId> ids = team.reductionsOf(1);
   int64_t count = s.outerCount() * s.chunks;
   auto partial = [&](size_t reduction, Value position) {
-    return e.partialPointer(static_cast<unsigned>(reduction), position, count, 8);
+    return e.partialPointer(static_cast<unsigned>(reduction), position, count, s.partialWidth());
   };
   bool byChunk = call == 0 || team.hasFull();
   Value row = byChunk ? divide(e, t.block(), s.chunks) : t.block();
@@ -232,7 +232,7 @@ void emitSplitRows(NodeEmitter &e, ThreadContext &t, unsigned call) {
     Value isFirst = arith::CmpIOp::create(e.b, arith::CmpIPredicate::eq, t.thread(), e.constant(0));
     return ifThen(e, isFirst, [&] {
       for (auto [position, result] : llvm::enumerate(results))
-        e.storeRaw(toPartial(e, result), partial(position, t.block()), 8);
+        e.storeRaw(toPartial(e, result), partial(position, t.block()), s.partialWidth());
     });
   }
   // With full outputs every block combines the partial results anew, in the same order; the first block of a row stores
@@ -245,7 +245,7 @@ void emitSplitRows(NodeEmitter &e, ThreadContext &t, unsigned call) {
     Value element = arith::AddIOp::create(e.b, first, position);
     for (auto [reduction, value] : llvm::enumerate(values)) {
       NodeId id = ids[reduction];
-      Value part = e.loadRaw(partialType(e, id), partial(reduction, element), 8);
+      Value part = e.loadRaw(partialType(e, id), partial(reduction, element), s.partialWidth());
       value = e.combine(e.graph.nodes[id], value, fromPartial(e, part, id));
     }
   });

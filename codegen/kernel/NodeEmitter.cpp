@@ -189,8 +189,9 @@ void NodeEmitter::storeLanes(Value vector, Value pointer, const Scope &scope) {
 }
 
 Value NodeEmitter::partialPointer(unsigned reduction, Value position, int64_t count, unsigned bytes) {
-  Value base = LLVM::GEPOp::create(b, scratch.getType(), b.getI8Type(), scratch,
-                                   ValueRange{constant(static_cast<int64_t>(reduction * partialBytes(count)))});
+  Value base =
+      LLVM::GEPOp::create(b, scratch.getType(), b.getI8Type(), scratch,
+                          ValueRange{constant(static_cast<int64_t>(reduction * strategy.partialBytes(count)))});
   return pointerAt(base, b.getIntegerType(bytes * 8), position);
 }
 

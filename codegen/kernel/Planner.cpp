@@ -51,6 +51,10 @@ int64_t Strategy::outerCount() const {
   return count;
 }
 
+unsigned Strategy::partialWidth() const {
+  return llvm::any_of(graph.reductions, [&](NodeId id) { return graph.nodes[id].type.isInteger(64); }) ? 8 : 4;
+}
+
 Planner::Planner(FusedOp op, unsigned lanes) : op(op), strategy(op.getContext()) {
   strategy.lanes = lanes;
   strategy.plan.emitter = op.getEmitter().str();

@@ -56,15 +56,15 @@ struct Strategy {
   unsigned stages = 0;
   FusedPlan plan;
 
+  /// Bytes of a slot for a partial result of any reduction, in scratch: 4, or 8 if there are sums of 64-bit integers.
+  unsigned partialWidth() const;
+  /// Bytes that `count` partial results of one reduction take there.
+  uint64_t partialBytes(int64_t count) const { return (static_cast<uint64_t>(count) * partialWidth() + 63) / 64 * 64; }
+
   /// Number of combinations of the `outer` dimensions.
   int64_t outerCount() const;
   int64_t sizeOf(unsigned dim) const { return graph.space.dimSize(dim); }
 };
-
-/// Bytes that `count` partial results of one reduction take in scratch.
-inline uint64_t partialBytes(int64_t count) {
-  return (static_cast<uint64_t>(count) * 8 + 63) / 64 * 64;
-}
 
 } // namespace moe::codegen
 

@@ -113,6 +113,17 @@ func.func @merge(%x: tensor<3xf32>) -> tensor<3xf32> {
   return %y : tensor<3xf32>
 }
 
+// Nothing is added up along a dimension of size one; along another one something is.
+// CHECK-LABEL: @unit_reduce
+// CHECK-NEXT: moe.reshape %{{.*}} : (tensor<1x3xf32>) -> tensor<3xf32>
+// CHECK-NEXT: moe.reduce
+// CHECK-NEXT: return
+func.func @unit_reduce(%x: tensor<1x3xf32>) -> (tensor<3xf32>, tensor<f32>) {
+  %a = moe.reduce %x {kind = 0 : i32, dims = array<i64: 0>} : (tensor<1x3xf32>) -> tensor<3xf32>
+  %b = moe.reduce %x {kind = 0 : i32, dims = array<i64: 0, 1>} : (tensor<1x3xf32>) -> tensor<f32>
+  return %a, %b : tensor<3xf32>, tensor<f32>
+}
+
 func.func @numbers(%x: tensor<3xf32>, %i: tensor<2xi32>, %r: tensor<2x3xf32>, %a: tensor<3x3xf32>, %b: tensor<3x3xf32>) -> (tensor<3x3xf32>, tensor<3x3x3xf32>) {
   %s = moe.scatter_add %i, %r : (tensor<2xi32>, tensor<2x3xf32>) -> tensor<3x3xf32>
   %one = moe.constant {value = dense<1.0> : tensor<3x3xf32>} : () -> tensor<3x3xf32>

@@ -23,9 +23,10 @@ namespace {
 constexpr RunMode kFirst = {Order::Ascending, 0xFF};
 constexpr RunMode kSecond = {Order::Descending, 0x01};
 
-/// Another value for each byte: what was true is false, what was a number of moderate size is a large or a small one.
+/// Another value for each byte: what was true is false, what was a number of moderate size is a large or a small
+/// one of the other sign.
 std::byte other(const std::byte *at, std::byte value) {
-  return value ^ std::byte(reinterpret_cast<uintptr_t>(at) % 4 == 3 ? 0x41 : 0x01);
+  return value ^ std::byte(reinterpret_cast<uintptr_t>(at) % 4 == 3 ? 0xC1 : 0x01);
 }
 
 /// Bytes that a step writes.
