@@ -46,9 +46,7 @@ public:
     for (Operation &op : llvm::make_early_inc_range(block)) {
       PrecisionRole role = roleOf(&op);
       bool isNarrow = !exact.contains(&op) && !llvm::is_contained(wideOnly, op.getName().getStringRef()) &&
-                      (role == PrecisionRole::Compute ||
-                       (role == PrecisionRole::Follow &&
-                        llvm::any_of(op.getOperands(), [&](Value operand) { return elementOf(operand) == narrow; })));
+                      (role == PrecisionRole::Compute || (role == PrecisionRole::Follow && followsNarrow(&op)));
       for (OpOperand &operand : op.getOpOperands())
         if (Type element = elementOf(operand.get()); element && (element == narrow || element == wide))
           operand.set(convert(operand.get(), isNarrow ? narrow : wide, &op));
@@ -70,6 +68,22 @@ private:
         types.push_back(elementOf(result) == wide ? typeOf(result).clone(narrow) : result.getType());
     for (auto [result, type] : llvm::zip_equal(op->getResults(), types))
       result.setType(type);
+  }
+
+  /// A narrow operand makes the result narrow, unless another one was computed in float32: the sum of a residual stream
+  /// and what a layer adds to it stays wide, as in PyTorch. Parameters and constants are narrowed.
+  bool followsNarrow(Operation *op) {
+    return llvm::any_of(op->getOperands(), [&](Value operand) { return elementOf(operand) == narrow; }) &&
+           llvm::none_of(op->getOperands(),
+                         [&](Value operand) { return elementOf(operand) == wide && !isStored(operand); });
+  }
+
+  /// Is `value` a parameter or a constant, moved perhaps?
+  static bool isStored(Value value) {
+    Operation *source = value.getDefiningOp();
+    if (!source || source->getNumOperands() == 0)
+      return source != nullptr;
+    return roleOf(source) == PrecisionRole::Follow && source->getNumOperands() == 1 && isStored(source->getOperand(0));
   }
 
   static Type elementOf(Value value) {

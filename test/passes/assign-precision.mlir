@@ -17,22 +17,29 @@
 
 // F32-NOT: bf16
 
-// A product computes in bf16, what follows it keeps the type, a softmax is float32 again, and so is every result of the
-// program.
+// A product computes in bf16, a bias is added in bf16, to a residual stream it is added in float32, which a softmax and
+// every result of the program are too.
 // CHECK-LABEL: func.func @forward
 // CHECK-SAME: (%[[X:.*]]: tensor<1x2xf32>, %[[W:.*]]: tensor<2x2xf32>) -> (tensor<1x2xf32>, tensor<1x2xf32>)
 // CHECK-DAG: %[[NX:.*]] = moe.cast %[[X]] {{.*}} : (tensor<1x2xf32>) -> tensor<1x2xbf16>
 // CHECK-DAG: %[[NW:.*]] = moe.cast %[[W]] {{.*}} : (tensor<2x2xf32>) -> tensor<2x2xbf16>
 // CHECK: %[[P:.*]] = moe.dot %[[NX]], %[[NW]] {{.*}} -> tensor<1x2xbf16>
-// CHECK: %[[S:.*]] = moe.add %[[P]], %[[NX]] : (tensor<1x2xbf16>, tensor<1x2xbf16>) -> tensor<1x2xbf16>
+// CHECK: %[[B:.*]] = moe.broadcast {{.*}} : (tensor<2xf32>) -> tensor<1x2xf32>
+// CHECK: %[[NB:.*]] = moe.cast %[[B]] {{.*}} : (tensor<1x2xf32>) -> tensor<1x2xbf16>
+// CHECK: %[[S:.*]] = moe.add %[[P]], %[[NB]] : (tensor<1x2xbf16>, tensor<1x2xbf16>) -> tensor<1x2xbf16>
 // CHECK: %[[WIDE:.*]] = moe.cast %[[S]] {{.*}} : (tensor<1x2xbf16>) -> tensor<1x2xf32>
-// CHECK: %[[Q:.*]] = moe.softmax %[[WIDE]] {{.*}}tensor<1x2xf32>
-// CHECK: return %[[WIDE]], %[[Q]]
+// CHECK: %[[R:.*]] = moe.add %[[WIDE]], %[[X]] : (tensor<1x2xf32>, tensor<1x2xf32>) -> tensor<1x2xf32>
+// CHECK: %[[Q:.*]] = moe.softmax %[[R]] {{.*}}tensor<1x2xf32>
+// CHECK: return %[[R]], %[[Q]]
+moe.state parameter @bias : tensor<2xf32> {initial = 0.0}
 func.func @forward(%x: tensor<1x2xf32>, %w: tensor<2x2xf32>) -> (tensor<1x2xf32>, tensor<1x2xf32>) {
   %p = moe.dot %x, %w {lhs_batch = array<i64>, rhs_batch = array<i64>, lhs_contract = array<i64: 1>, rhs_contract = array<i64: 0>} : (tensor<1x2xf32>, tensor<2x2xf32>) -> tensor<1x2xf32>
-  %s = moe.add %p, %x : (tensor<1x2xf32>, tensor<1x2xf32>) -> tensor<1x2xf32>
-  %q = moe.softmax %s {dim = 1 : i64} : (tensor<1x2xf32>) -> tensor<1x2xf32>
-  return %s, %q : tensor<1x2xf32>, tensor<1x2xf32>
+  %bias = moe.read @bias : tensor<2xf32>
+  %b = moe.broadcast %bias {dims = array<i64: 1>} : (tensor<2xf32>) -> tensor<1x2xf32>
+  %s = moe.add %p, %b : (tensor<1x2xf32>, tensor<1x2xf32>) -> tensor<1x2xf32>
+  %r = moe.add %s, %x : (tensor<1x2xf32>, tensor<1x2xf32>) -> tensor<1x2xf32>
+  %q = moe.softmax %r {dim = 1 : i64} : (tensor<1x2xf32>) -> tensor<1x2xf32>
+  return %r, %q : tensor<1x2xf32>, tensor<1x2xf32>
 }
 
 // What decides on experts is computed in float32 throughout: the gate's product reads float32, though its input is the
