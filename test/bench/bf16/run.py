@@ -1,18 +1,20 @@
 #!/usr/bin/env python3
 """PyTorch's own bf16 against float64, on models that fairseq's trainer recorded: what our bf16 is measured by.
 
-    MOEC_ROOT=. python3 test/bench/bf16/run.py -o test/data/fairseq/bf16.json
+    python3 test/bench/bf16/run.py --bin build/bin -o test/data/fairseq/bf16.json
 
 Both start from the recorded weights and see the recorded batches. bf16 is torch.autocast on the CPU: products and attention
 in bf16, softmax, norms, the gate and the loss in float32, float32 master weights. First PyTorch in float64 is checked
 against the recorded gradients. Per configuration the file has the distance of the first update's gradients from float64,
-as a part of their norm over all tensors, and that of the losses of all updates, in RMS.
+as a part of their norm over all tensors, and that of the losses of all updates, in RMS. Then the model of tools/demo, with
+the weights that `moerun` draws and the tokens of test/e2e/simulated_demo.py: the distance of each gradient.
 """
 import argparse
 import json
 import os
 import pathlib
 import sys
+import tempfile
 
 import numpy as np
 import torch
@@ -22,9 +24,9 @@ os.environ.setdefault("MOEC_ROOT", str(ROOT))
 os.environ.setdefault("MOEC_BUILD", str(ROOT / "build"))
 sys.path[:0] = [str(ROOT / "test/bench"), str(ROOT / "test/e2e/support")]
 import fairseq  # noqa: E402
+from torch_peer import programs, safetensors  # noqa: E402
 from torch_peer.model import LanguageModel  # noqa: E402
-from torch_peer.programs import surroundings  # noqa: E402
-from torch_peer.settings import Config  # noqa: E402
+from torch_peer.settings import Config, Recipe  # noqa: E402
 
 CONFIGURATIONS = ("w1-dense", "w1-main")
 FLOAT32_TABLE = 1e-6  # the recorded positions are float32
@@ -75,11 +77,36 @@ def distance(gradients, exact):
     return float(np.sqrt(square(gradients[name] - exact[name] for name in exact) / square(exact.values())))
 
 
+def demo(binaries):
+    """{parameter: distance of its gradient}, without those that are zero but for rounding"""
+    config = Config()
+    batch = np.random.default_rng(5).integers(4, 260, (2, 1, 16, config.length), dtype=np.int64)
+    with tempfile.TemporaryDirectory() as name:
+        folder = pathlib.Path(name)
+        plan, _ = programs.compile_plan(binaries, folder, config, Recipe(), rows=16, threads=0)
+        safetensors.save(folder / "inputs", dict(zip(("input_ids", "labels"), batch)))
+        # The learning rate of the first update is zero: the warm-up begins there.
+        programs.call([binaries / "moerun", "run", plan, "--inputs", folder / "inputs", "--steps", 1, "--seed", 7,
+                       "--save-state", folder / "initial"])  # fmt: skip
+        initial = safetensors.load(folder / "initial")
+    ids, labels = map(torch.from_numpy, batch[:, 0])
+    gradients = []
+    for dtype, narrow in ((torch.float64, False), (torch.float32, True)):
+        model = LanguageModel(config).load(initial).to(dtype).train()
+        loss_of(model, ids, labels, narrow).backward()
+        gradients.append({name: p.grad.double().numpy() for name, p in model.named_parameters()})
+    exact, found = gradients
+    norms = {name: float(np.linalg.norm(array)) for name, array in exact.items()}
+    least = 1e-9 * max(norms.values())
+    return {name: float(np.linalg.norm(found[name] - exact[name]) / norm) for name, norm in norms.items() if norm > least}
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--bin", required=True, type=pathlib.Path, help="folder of moec and moerun")
     parser.add_argument("-o", dest="output", required=True, type=pathlib.Path)
     args = parser.parse_args()
-    result = {"what": "PyTorch's bf16 (torch.autocast on the CPU) against float64", **surroundings(), "configurations": {}}
+    result = {"what": "PyTorch's bf16 (torch.autocast on the CPU) against float64", **programs.surroundings(), "configurations": {}}
     for name in CONFIGURATIONS:
         golden = fairseq.Golden(name)
         wide, exact = train(golden, torch.float64, narrow=False)
@@ -91,6 +118,8 @@ def main():
         result["configurations"][name] = {"gradients": distance(gradients, golden.gradients), "losses": rms}
         print(f"{name}: float64 is {recorded:.1e} from the recorded gradients, bf16 {distance(gradients, golden.gradients):.2e}; "
               f"losses in bf16 are {rms:.2e} nats off in RMS, in float64 {np.abs(wide - golden.losses()).max():.1e} at most")  # fmt: skip
+    result["demo"] = demo(args.bin)
+    print("demo:", ", ".join(f"{value:.1e} {name}" for name, value in sorted(result["demo"].items(), key=lambda x: -x[1])[:8]))
     args.output.write_text(json.dumps(result, indent=1) + "\n")
 
 

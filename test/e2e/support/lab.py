@@ -79,8 +79,8 @@ def digest(path):
     return hashlib.sha256(pathlib.Path(path).read_bytes()).hexdigest()
 
 
-def gap(expected, actual, tolerance):
-    """How far tensors are from others, as a multiple of `tolerance` times each one's norm, and the name of the worst.
+def gap(expected, actual, tolerance, only=None):
+    """How far tensors are from others, as a multiple of `tolerance` times each one's norm, and the name of the worst; or of one.
 
     Gradients of some parameters are zero up to rounding, as that of the bias of keys is, which softmax does not see: a floor of
     a hundredth of that of the norm of all."""
@@ -88,7 +88,7 @@ def gap(expected, actual, tolerance):
         return np.inf, "names"
     floor = 1e-2 * tolerance * np.sqrt(sum(np.sum(value.astype(float) ** 2) for value in expected.values()))
     return max((np.linalg.norm(actual[name] - value) / (tolerance * np.linalg.norm(value) + floor), name)
-               for name, value in expected.items())  # fmt: skip
+               for name, value in expected.items() if only in (None, name))  # fmt: skip
 
 
 def letters(path, count, seed=1):
