@@ -56,8 +56,27 @@ FailureOr<Value> learningRate(TensorBuilder &b, const TrainingAttributes &traini
     Value wave = b.add(b.make<CosOp>(b.mul(t, std::numbers::pi)), 1.0);
     return warm(b.mul(updates, lr / std::max(warmup, 1.0)), b.add(b.mul(wave, (lr - end) / 2), end));
   }
+  if (schedule.name == "wsd") {
+    auto decay = static_cast<double>(schedule.decayUpdates);
+    if (decay < 1 || total < warmup + decay) {
+      emitError(b.loc)
+          << "schedule.wsd needs decay_updates of at least 1 and total_updates of at least warmup_updates + "
+             "decay_updates, got "
+          << schedule.decayUpdates << " and " << schedule.totalUpdates;
+      return failure();
+    }
+    Value t = b.min(b.max(b.mul(b.add(updates, decay - total), 1.0 / decay), number(0.0)), number(1.0));
+    Value left;
+    if (schedule.decay == "cosine")
+      left = b.mul(b.add(b.make<CosOp>(b.mul(t, std::numbers::pi)), 1.0), 0.5);
+    else if (schedule.decay == "1-sqrt")
+      left = b.sub(number(1.0), b.sqrt(t));
+    else
+      left = b.sub(number(1.0), t);
+    return warm(b.mul(updates, lr / std::max(warmup, 1.0)), b.add(b.mul(left, lr - end), end));
+  }
   emitError(b.loc) << "unknown schedule '" << schedule.name
-                   << "'; there are constant, fixed, inverse_sqrt, polynomial_decay, cosine";
+                   << "'; there are constant, fixed, inverse_sqrt, polynomial_decay, cosine, wsd";
   return failure();
 }
 

@@ -17,7 +17,9 @@ namespace moe::ir {
 
 /// The learning rate of the update after `updates` (scalar, float) completed ones. Emits an error for an unknown or
 /// incomplete schedule. Formulas: fairseq's for fixed, inverse_sqrt and polynomial_decay; `cosine` warms up like
-/// inverse_sqrt and then follows end + (lr - end) (1 + cos(pi t)) / 2, Loshchilov and Hutter, arXiv 1608.03983.
+/// inverse_sqrt and then follows end + (lr - end) (1 + cos(pi t)) / 2, Loshchilov and Hutter, arXiv 1608.03983. `wsd`
+/// warms up likewise, stays at lr, and in the last `decay_updates` follows end + (lr - end) f(t), t from 0 to 1, where
+/// f is 1 - t, (1 + cos(pi t)) / 2 or 1 - sqrt(t): Hägele et al., arXiv 2405.18392.
 mlir::FailureOr<mlir::Value> learningRate(TensorBuilder &b, const TrainingAttributes &training, mlir::Value updates);
 
 /// Emits the update of flat buckets.

@@ -83,6 +83,8 @@ FailureOr<TrainingAttributes> TrainingAttributes::read(ModuleOp module) {
   schedule.get("total_updates", result.schedule.totalUpdates);
   schedule.get("power", result.schedule.power);
   schedule.get("end_lr", result.schedule.endLr);
+  schedule.get("decay_updates", result.schedule.decayUpdates);
+  schedule.get("decay", result.schedule.decay);
   if (!reader.ok || !optimizer.ok || !schedule.ok)
     return failure();
   if (result.accumulate < 1) {

@@ -32,6 +32,8 @@ struct TrainingAttributes {
     std::string name = "constant";
     int64_t warmupUpdates = 0, totalUpdates = 0;
     double power = 1.0, endLr = 0.0;
+    int64_t decayUpdates = 0;
+    std::string decay = "linear";
   };
   std::string loss = "loss";
   int64_t accumulate = 1, seed = 1;

@@ -173,7 +173,8 @@ void setTraining(ModuleOp module, const Recipe &recipe) {
        number("eps", o.eps), number("weight_decay", o.weightDecay), number("momentum", o.momentum)});
   DictionaryAttr schedule = b.getDictionaryAttr({word("name", name(s.name)), integer("warmup_updates", s.warmupUpdates),
                                                  integer("total_updates", s.totalUpdates), number("power", s.power),
-                                                 number("end_lr", s.endLr)});
+                                                 number("end_lr", s.endLr), integer("decay_updates", s.decayUpdates),
+                                                 word("decay", name(s.decay))});
   module->setAttr("moe.training",
                   b.getDictionaryAttr({word("loss", recipe.loss.crossEntropy ? "loss" : recipe.loss.output),
                                        integer("accumulate", recipe.accumulate), number("clip_norm", recipe.clipNorm),

@@ -23,7 +23,19 @@ template <> llvm::ArrayRef<EnumName<ScheduleName>> names() {
                                                       {"fixed", ScheduleName::Fixed},
                                                       {"inverse_sqrt", ScheduleName::InverseSqrt},
                                                       {"polynomial_decay", ScheduleName::PolynomialDecay},
-                                                      {"cosine", ScheduleName::Cosine}};
+                                                      {"cosine", ScheduleName::Cosine},
+                                                      {"wsd", ScheduleName::WarmupStableDecay},
+                                                      // What users of transformers call them.
+                                                      {"linear", ScheduleName::PolynomialDecay},
+                                                      {"polynomial", ScheduleName::PolynomialDecay},
+                                                      {"constant_with_warmup", ScheduleName::Constant},
+                                                      {"warmup_stable_decay", ScheduleName::WarmupStableDecay}};
+  return kNames;
+}
+
+template <> llvm::ArrayRef<EnumName<DecayShape>> names() {
+  static constexpr EnumName<DecayShape> kNames[] = {
+      {"linear", DecayShape::Linear}, {"cosine", DecayShape::Cosine}, {"1-sqrt", DecayShape::OneMinusSqrt}};
   return kNames;
 }
 
@@ -45,6 +57,9 @@ const char *name(OptimizerName optimizer) {
 }
 const char *name(ScheduleName schedule) {
   return nameOf(schedule);
+}
+const char *name(DecayShape shape) {
+  return nameOf(shape);
 }
 const char *name(ComputeType type) {
   return nameOf(type);
@@ -100,12 +115,15 @@ std::string print(llvm::ArrayRef<Tie> ties) {
 
 std::string print(const Recipe &r) {
   std::string momentum = r.optimizer.name == OptimizerName::Sgd ? ", momentum: " + text(r.optimizer.momentum) : "";
+  std::string decay = r.schedule.name == ScheduleName::WarmupStableDecay
+                          ? ", decay_updates: " + text(r.schedule.decayUpdates) + ", decay: " + name(r.schedule.decay)
+                          : "";
   return "loss: " + text(r.loss) + "\n" + "optimizer: {name: " + name(r.optimizer.name) +
          ", lr: " + text(r.optimizer.lr) + ", betas: [" + text(r.optimizer.beta1) + ", " + text(r.optimizer.beta2) +
          "], eps: " + text(r.optimizer.eps) + ", weight_decay: " + text(r.optimizer.weightDecay) + momentum + "}\n" +
          "clip_norm: " + text(r.clipNorm) + "\n" + "schedule: {name: " + name(r.schedule.name) +
          ", warmup_updates: " + text(r.schedule.warmupUpdates) + ", total_updates: " + text(r.schedule.totalUpdates) +
-         ", power: " + text(r.schedule.power) + ", end_lr: " + text(r.schedule.endLr) + "}\n" +
+         ", power: " + text(r.schedule.power) + ", end_lr: " + text(r.schedule.endLr) + decay + "}\n" +
          "precision: {compute: " + name(r.precision.compute) +
          ", reduce: " + (r.precision.reduceBf16 ? "bf16" : "f32") + "}\n" + "accumulate: " + text(r.accumulate) + "\n" +
          "parameters: {default: " + nameOf(r.parameters.standard) + ", train: " + list(r.parameters.train) +

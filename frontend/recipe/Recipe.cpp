@@ -168,7 +168,19 @@ void readSchedule(Reader &r, const YamlNode &node, Schedule &s) {
              {"warmup_updates", [&](const YamlNode &v) { r.read(v, "schedule.warmup_updates", s.warmupUpdates, 0); }},
              {"total_updates", [&](const YamlNode &v) { r.read(v, "schedule.total_updates", s.totalUpdates, 0); }},
              {"power", [&](const YamlNode &v) { r.read(v, "schedule.power", s.power, 0.0, kInfinity); }},
-             {"end_lr", [&](const YamlNode &v) { r.read(v, "schedule.end_lr", s.endLr, 0.0, kInfinity); }}});
+             {"end_lr", [&](const YamlNode &v) { r.read(v, "schedule.end_lr", s.endLr, 0.0, kInfinity); }},
+             {"decay_updates", [&](const YamlNode &v) { r.read(v, "schedule.decay_updates", s.decayUpdates, 1); }},
+             {"decay", [&](const YamlNode &v) { r.readName(v, "schedule.decay", s.decay); }}});
+  const bool wsd = s.name == ScheduleName::WarmupStableDecay;
+  if (wsd && (s.decayUpdates == 0 || s.totalUpdates < s.warmupUpdates + s.decayUpdates))
+    r.fail(node, "the schedule wsd needs 'schedule.decay_updates', and total_updates of at least warm-up and decay",
+           "its rate is lr after the warm-up and falls in the last decay_updates of total_updates",
+           "set schedule.decay_updates and schedule.total_updates");
+  else if (!wsd && (node.find("decay_updates") || node.find("decay")))
+    r.fail(node, "the keys 'schedule.decay_updates' and 'schedule.decay' are for wsd",
+           std::string("the schedule is ") + name(s.name), "remove them, or choose wsd");
+  if (const YamlNode *word = node.find("name"); word && word->scalar == "linear" && s.power != 1.0)
+    r.fail(node, "the schedule linear has no other power than 1", "", "call it polynomial_decay");
   const bool needsTotal = s.name == ScheduleName::PolynomialDecay || s.name == ScheduleName::Cosine;
   if (needsTotal && s.totalUpdates <= s.warmupUpdates)
     r.fail(node, std::string("the schedule ") + name(s.name) + " needs 'schedule.total_updates' above warmup_updates",

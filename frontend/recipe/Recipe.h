@@ -50,7 +50,10 @@ struct Optimizer {
   double momentum = 0.0;
 };
 
-enum class ScheduleName { Constant, Fixed, InverseSqrt, PolynomialDecay, Cosine };
+enum class ScheduleName { Constant, Fixed, InverseSqrt, PolynomialDecay, Cosine, WarmupStableDecay };
+
+/// How the rate falls in the last phase of warm-up, stable, decay.
+enum class DecayShape { Linear, Cosine, OneMinusSqrt };
 
 struct Schedule {
   ScheduleName name = ScheduleName::Constant;
@@ -58,6 +61,8 @@ struct Schedule {
   int64_t totalUpdates = 0;
   double power = 1.0;
   double endLr = 0.0;
+  int64_t decayUpdates = 0; ///< of wsd: the last updates before totalUpdates
+  DecayShape decay = DecayShape::Linear;
 };
 
 enum class ComputeType { F32, BF16, F16 };
@@ -122,6 +127,7 @@ void setTraining(mlir::ModuleOp module, const Recipe &recipe);
 /// Names for messages and plans: "adamw", "inverse_sqrt", "bf16".
 const char *name(OptimizerName optimizer);
 const char *name(ScheduleName schedule);
+const char *name(DecayShape shape);
 const char *name(ComputeType type);
 
 } // namespace moe::frontend

@@ -23,6 +23,7 @@ template <typename Enum> llvm::ArrayRef<EnumName<Enum>> names();
 
 template <> llvm::ArrayRef<EnumName<OptimizerName>> names();
 template <> llvm::ArrayRef<EnumName<ScheduleName>> names();
+template <> llvm::ArrayRef<EnumName<DecayShape>> names();
 template <> llvm::ArrayRef<EnumName<ComputeType>> names();
 template <> llvm::ArrayRef<EnumName<ParameterPolicy::Standard>> names();
 

@@ -20,7 +20,7 @@ module attributes {moe.training = {schedule = {name = "step"}}} {
   moe.state control @sum.loss : tensor<f32> {initial = 0.0 : f64}
   moe.state control @sum.weight : tensor<f32> {initial = 0.0 : f64}
   moe.state control @control.progress : tensor<2xi64> {initial = 0 : i64}
-  // expected-error@unknown {{unknown schedule 'step'; there are constant, fixed, inverse_sqrt, polynomial_decay, cosine}}
+  // expected-error@unknown {{unknown schedule 'step'; there are constant, fixed, inverse_sqrt, polynomial_decay, cosine, wsd}}
   func.func @micro_step() attributes {moe.program = "micro_step"} {
     return
   }

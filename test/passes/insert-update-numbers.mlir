@@ -34,6 +34,13 @@
 // RUN: %{check}
 // REDEFINE: %{options} = schedule=cosine warmup_updates=2 total_updates=5 end_lr=0.01
 // RUN: %{check}
+// Two updates of warm-up, one at the full rate, three of decay, one after them.
+// REDEFINE: %{options} = schedule=wsd warmup_updates=2 total_updates=6 decay_updates=3 end_lr=0.01
+// RUN: %{check}
+// REDEFINE: %{options} = schedule=wsd warmup_updates=2 total_updates=6 decay_updates=3 decay=cosine end_lr=0.02
+// RUN: %{check}
+// REDEFINE: %{options} = schedule=wsd total_updates=6 decay_updates=4 decay=1-sqrt end_lr=0.01
+// RUN: %{check}
 
 // Clipping: the first norms are below the limit, the later ones above.
 // REDEFINE: %{options} = optimizer=fairseq_adam clip_norm=0.9

@@ -119,6 +119,20 @@ TEST(Recipe, SchedulesThatCannotWork) {
   EXPECT_EQ(errors("schedule: {name: cosine, warmup_updates: 5, total_updates: 5}").size(), 1u);
   EXPECT_EQ(errors("schedule: {name: inverse_sqrt}").size(), 1u);
   EXPECT_EQ(parse("schedule: {name: fixed}").schedule.name, ScheduleName::Fixed);
+  EXPECT_EQ(errors("schedule: {name: wsd, warmup_updates: 2, total_updates: 5}").size(), 1u);
+  EXPECT_EQ(errors("schedule: {name: wsd, warmup_updates: 2, total_updates: 5, decay_updates: 4}").size(), 1u);
+  EXPECT_EQ(errors("schedule: {name: cosine, total_updates: 5, decay_updates: 2}").size(), 1u);
+  EXPECT_EQ(errors("schedule: {name: linear, total_updates: 5, power: 2}").size(), 1u);
+}
+
+TEST(Recipe, WarmupStableDecayAndAliases) {
+  Recipe recipe = parse("schedule: {name: warmup_stable_decay, warmup_updates: 2, total_updates: 9, decay_updates: 7, "
+                        "decay: 1-sqrt}");
+  EXPECT_EQ(recipe.schedule.name, ScheduleName::WarmupStableDecay);
+  EXPECT_EQ(recipe.schedule.decay, DecayShape::OneMinusSqrt);
+  EXPECT_NE(print(recipe).find("decay_updates: 7, decay: 1-sqrt}"), std::string::npos);
+  EXPECT_EQ(print(parse(print(recipe))), print(recipe));
+  EXPECT_EQ(parse("schedule: {name: linear, total_updates: 5}").schedule.name, ScheduleName::PolynomialDecay);
 }
 
 TEST(Recipe, Ties) {

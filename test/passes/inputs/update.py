@@ -28,6 +28,7 @@ class Options:
         self.optimizer, self.schedule = "sgd", "constant"
         self.lr, self.beta1, self.beta2, self.eps, self.weight_decay, self.momentum = 0.1, 0.9, 0.98, 0.1, 0.0, 0.0
         self.warmup_updates, self.total_updates, self.power, self.end_lr = 0, 0, 1.0, 0.0
+        self.decay_updates, self.decay = 0, "linear"
         self.clip_norm, self.accumulate, self.poison = 0.0, 1, -1
         for word in words:
             key, value = word.split("=")
@@ -46,7 +47,8 @@ def emit(o):
   optimizer = {{name = "{o.optimizer}", lr = {o.lr} : f64, betas = [{o.beta1} : f64, {o.beta2} : f64], eps = {o.eps} : f64,
                 weight_decay = {o.weight_decay} : f64, momentum = {o.momentum} : f64}},
   schedule = {{name = "{o.schedule}", warmup_updates = {o.warmup_updates} : i64, total_updates = {o.total_updates} : i64,
-               power = {o.power} : f64, end_lr = {o.end_lr} : f64}}}}}} {{""")
+               power = {o.power} : f64, end_lr = {o.end_lr} : f64,
+               decay_updates = {o.decay_updates} : i64, decay = "{o.decay}"}}}}}} {{""")
     for name, (value, _) in PARAMETERS.items():
         shape = SHAPES[name]
         print(f'  moe.state parameter @"{name}" : tensor<{shape}xf32> {{initial = {{data = {dense(value, shape)}}}}}')
@@ -111,6 +113,14 @@ def learning_rate(o, u):
             return o.end_lr
         remaining = 1 - (u - warm) / (o.total_updates - warm)
         return (o.lr - o.end_lr) * remaining ** o.power + o.end_lr
+    if o.schedule == "wsd":
+        stable_end = o.total_updates - o.decay_updates
+        if u < stable_end:
+            return o.lr
+        progress = min(1.0, (u - stable_end) / o.decay_updates)
+        left = {"linear": 1 - progress, "cosine": 0.5 * (1 + math.cos(math.pi * progress)),
+                "1-sqrt": 1 - math.sqrt(progress)}[o.decay]
+        return o.lr * left + o.end_lr * (1 - left)
     done = min((u - warm) / (o.total_updates - warm), 1.0)
     return o.end_lr + 0.5 * (o.lr - o.end_lr) * (1 + math.cos(math.pi * done))
 
