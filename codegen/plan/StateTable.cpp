@@ -129,7 +129,22 @@ private:
         out->set_slot(state.getSymName().drop_front(state.getOf()->size() + 1).str());
     }
     out->set_checkpointed(state.getCheckpointed());
+    addExports(state, *out);
     return fillInitial(state, *out->mutable_initial());
+  }
+
+  /// From the module attribute `moe.exports` (frontend/onnx/README.md).
+  void addExports(StateOp state, plan::StateTensor &out) {
+    auto exports = module->getAttrOfType<DictionaryAttr>("moe.exports");
+    auto names = exports ? exports.getAs<ArrayAttr>(state.getSymName()) : ArrayAttr();
+    if (!names)
+      return;
+    for (auto entry : names.getAsRange<ArrayAttr>()) {
+      plan::ExportName *name = out.add_exports();
+      name->set_name(cast<StringAttr>(entry[0]).str());
+      for (int64_t dimension : cast<DenseI64ArrayAttr>(entry[1]).asArrayRef())
+        name->add_permutation(static_cast<uint32_t>(dimension));
+    }
   }
 
   void addMetric(StateOp state) {

@@ -5,6 +5,7 @@
 //===----------------------------------------------------------------------------------------------------------------===//
 
 #include "frontend/onnx/Import.h"
+#include "frontend/onnx/ExportNames.h"
 #include "frontend/onnx/Program.h"
 #include "frontend/onnx/TieWarnings.h"
 #include "mlir/IR/Verifier.h"
@@ -157,6 +158,8 @@ OwningOpRef<ModuleOp> importOnnx(MLIRContext &context, const std::string &path, 
     return {};
   eraseUnreadStates(*module);
   describeModule(*module, *model, forward.routingGroups());
+  if (DictionaryAttr names = exportNames(*model, *module, options.ties); !names.empty())
+    module.get()->setAttr("moe.exports", names);
   if (failed(verify(*module))) {
     diagnostics.push_back({"the imported module is not valid", path, "this is a defect of moec",
                            "please report it with the model", ExitCode::Internal});

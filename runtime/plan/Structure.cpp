@@ -6,10 +6,12 @@
 
 #include "runtime/plan/Structure.h"
 
+#include <algorithm>
 #include <bit>
 #include <cmath>
 #include <limits>
 #include <unordered_set>
+#include <vector>
 
 namespace moe {
 
@@ -163,7 +165,7 @@ private:
   }
 
   void state() {
-    std::unordered_set<std::string> names;
+    std::unordered_set<std::string> names, exported;
     for (int i = 0; i < plan.state_size(); ++i) {
       const plan::StateTensor &entry = plan.state(i);
       std::string where = label("state", i, entry.name());
@@ -179,6 +181,18 @@ private:
       for (int64_t row : entry.initial().zero_rows())
         if (entry.shape_size() == 0 || row < 0 || row >= entry.shape(0))
           complain(where, "there is no row " + std::to_string(row) + " to set to zero");
+      for (const plan::ExportName &name : entry.exports()) {
+        if (name.name().empty() || !exported.insert(name.name()).second)
+          complain(where, "it is exported as '" + name.name() + "', which is no name or that of another tensor");
+        if (std::vector<uint32_t> order(name.permutation().begin(), name.permutation().end()); !order.empty()) {
+          std::ranges::sort(order);
+          bool each = order.size() == size_t(entry.shape_size());
+          for (size_t d = 0; d < order.size(); ++d)
+            each &= order[d] == d;
+          if (!each)
+            complain(where, "it is exported as '" + name.name() + "' with dimensions that it does not have");
+        }
+      }
     }
   }
 

@@ -57,6 +57,20 @@ TEST(Structure, NamesEachFault) {
       {"state 0 'weight': it has no data type", [](auto &p) { p.mutable_state(0)->clear_dtype(); }},
       {"state 0 'weight': it has no kind", [](auto &p) { p.mutable_state(0)->clear_kind(); }},
       {"does not survive", [](auto &p) { *p.mutable_state(0)->mutable_slice() = step(p, Fill).operands(0).slice(); }},
+      {"exported as ''", [](auto &p) { p.mutable_state(0)->add_exports(); }},
+      {"that of another tensor",
+       [](auto &p) {
+         p.mutable_state(0)->add_exports()->set_name("a");
+         p.mutable_state(0)->add_exports()->set_name("a");
+       }},
+      {"dimensions that it does not have",
+       [](auto &p) {
+         plan::ExportName *name = p.mutable_state(0)->add_exports();
+         name->set_name("a");
+         for (int i = 0; i < p.state(0).shape_size(); ++i)
+           name->add_permutation(0);
+         name->add_permutation(1);
+       }},
       {"no row 3", [](auto &p) { p.mutable_state(0)->mutable_initial()->set_zero_rows(0, 3); }},
       {"another size", [](auto &p) { p.mutable_state(0)->mutable_initial()->mutable_data()->set_data("x"); }},
       {"occurs twice", [](auto &p) { *p.add_state() = p.state(0); }},
