@@ -7,6 +7,7 @@
 #include "runtime/data/TokenFile.h"
 
 #include "runtime/data/NpyHeader.h"
+#include "runtime/data/TokenIndex.h"
 
 #include <cstring>
 #include <limits>
@@ -74,35 +75,68 @@ Status TokenFile::invalidToken(int64_t index) const {
                "use the vocabulary that the model was made for, or make the model with a larger --vocab-size");
 }
 
-Expected<TokenFile> TokenFile::open(const std::filesystem::path &path, int64_t vocabulary) {
+Status TokenFile::readIndex(const std::filesystem::path &path) {
+  auto mapped = MappedFile::open(path);
+  if (!mapped)
+    return tl::unexpected(mapped.error());
+  auto index = parseTokenIndex(mapped->bytes(), file.bytes().size(), path.string());
+  if (!index)
+    return tl::unexpected(index.error());
+  width = index->width;
+  isSigned = index->isSigned;
+  elements = int64_t(file.bytes().size()) / width;
+  begins = std::move(index->begins);
+  return {};
+}
+
+Status TokenFile::readFormat() {
+  std::span<const std::byte> bytes = file.bytes();
+  if (isNpy(bytes) || path().extension() == ".npy") {
+    auto header = parseNpyHeader(bytes, path().string());
+    if (!header)
+      return tl::unexpected(header.error());
+    data += header->dataOffset;
+    width = header->width;
+    isSigned = header->isSigned;
+    elements = header->elements;
+    return elements == 0 ? error("the data file is empty", path().string(), "its array has no elements") : Status();
+  }
+  bytesAsTokens = true;
+  elements = static_cast<int64_t>(bytes.size());
+  if (vocabulary < byteVocabulary)
+    return error("the model cannot read raw text", path().string(),
+                 "bytes become the tokens 4 to 259, the model's vocabulary has " + std::to_string(vocabulary) +
+                     " entries",
+                 "give token ids (.npy, or .bin with .idx), or make the model with --vocab-size 260 or more");
+  return {};
+}
+
+Expected<TokenFile> TokenFile::open(const std::filesystem::path &given, int64_t vocabulary) {
+  std::error_code ignored;
+  std::filesystem::path path = given, index = given;
+  index.replace_extension(".idx");
+  if (!std::filesystem::exists(path, ignored) || path.extension() == ".idx") {
+    // A prefix may hold dots itself.
+    if (path.extension() != ".idx" && path.extension() != ".bin")
+      index = path.string() + ".idx";
+    if (std::filesystem::exists(index, ignored))
+      path = std::filesystem::path(index).replace_extension(".bin");
+  }
   auto mapped = MappedFile::open(path);
   if (!mapped)
     return tl::unexpected(mapped.error());
   TokenFile tokens(std::move(*mapped));
-  std::span<const std::byte> bytes = tokens.file.bytes();
   tokens.vocabulary = vocabulary;
-  tokens.data = bytes.data();
-  if (bytes.empty())
+  tokens.data = tokens.file.bytes().data();
+  if (tokens.file.bytes().empty())
     return error("the data file is empty", path.string(), "there is nothing to train or evaluate on");
-  if (isNpy(bytes) || path.extension() == ".npy") {
-    auto header = parseNpyHeader(bytes, path.string());
-    if (!header)
-      return tl::unexpected(header.error());
-    tokens.data += header->dataOffset;
-    tokens.width = header->width;
-    tokens.isSigned = header->isSigned;
-    tokens.elements = header->elements;
-    if (tokens.elements == 0)
-      return error("the data file is empty", path.string(), "its array has no elements");
-  } else {
-    tokens.bytesAsTokens = true;
-    tokens.elements = static_cast<int64_t>(bytes.size());
-    if (vocabulary < byteVocabulary)
-      return error("the model cannot read raw text", path.string(),
-                   "bytes become the tokens 4 to 259, the model's vocabulary has " + std::to_string(vocabulary) +
-                       " entries",
-                   "give a .npy file of token ids, or make the model with --vocab-size 260 or more");
-  }
+  const bool indexed = path.extension() == ".bin" && std::filesystem::exists(index, ignored);
+  if (path.extension() == ".bin" && !indexed)
+    return error("there is no index of the tokens", index.string(),
+                 "a .bin file is read by the .idx file of Megatron-LM or fairseq beside it",
+                 "put it there, or give text another extension");
+  if (Status status = indexed ? tokens.readIndex(index) : tokens.readFormat(); !status)
+    return tl::unexpected(status.error());
   int64_t bad = tokens.firstInvalid(0, tokens.elements);
   if (bad < tokens.elements)
     return tl::unexpected(tokens.invalidToken(bad).error());

@@ -13,11 +13,13 @@
 #include <cstdint>
 #include <filesystem>
 #include <span>
+#include <vector>
 
 namespace moe {
 
 /// A stream of tokens in a memory-mapped file:
-///   - a `.npy` array of integers of any width, one- or two-dimensional (its rows one after the other), or
+///   - a `.npy` array of integers of any width, one- or two-dimensional (its rows one after the other),
+///   - a `.bin` file with its `.idx` (TokenIndex.h), given as either of them or as what their names have in common, or
 ///   - any other file as bytes: token = byte + 4, since ids 0 to 3 are fairseq's <s>, <pad>, </s>, <unk>.
 class TokenFile {
 public:
@@ -32,6 +34,8 @@ public:
   int64_t size() const { return elements; }
   bool isBytes() const { return bytesAsTokens; }
   const std::filesystem::path &path() const { return file.path(); }
+  /// Where documents begin, and the end of the last one; empty if the file does not say it.
+  const std::vector<int64_t> &documents() const { return begins; }
 
   /// Tokens [begin, begin + out.size()), which must lie inside the stream. Fails if the file has been altered since
   /// `open` so that a token has left the vocabulary.
@@ -39,6 +43,8 @@ public:
 
 private:
   explicit TokenFile(MappedFile file) : file(std::move(file)) {}
+  Status readIndex(const std::filesystem::path &path);
+  Status readFormat();
 
   template <typename T> int64_t firstInvalid(int64_t begin, int64_t end) const;
   int64_t firstInvalid(int64_t begin, int64_t end) const;
@@ -52,6 +58,7 @@ private:
   bool bytesAsTokens = false;
   int64_t elements = 0;
   int64_t vocabulary = 0;
+  std::vector<int64_t> begins;
 };
 
 } // namespace moe

@@ -4,7 +4,7 @@
 //
 //===----------------------------------------------------------------------------------------------------------------===//
 
-#include "runtime/checkpoint/CheckpointFolder.h"
+#include "tools/moerun/DataSetup.h"
 #include "tools/moerun/Evaluator.h"
 #include "tools/moerun/Setup.h"
 
@@ -12,55 +12,40 @@
 
 namespace moe {
 
+static std::vector<Flag> evalFlags() {
+  std::vector<Flag> flags = dataFlags();
+  const Flag others[] = {
+      {"valid-split", "FRACTION", "use only this last part of the data, as `moerun train` holds it out"},
+      {"checkpoint", "FILE", "the trained state"},
+      {"save-dir", "DIR", "take the newest readable checkpoint of this folder"},
+      {"verbose", "", "tell more: memory at the end"},
+  };
+  flags.insert(flags.end(), std::begin(others), std::end(others));
+  return withCommonFlags(std::move(flags));
+}
+
 const Command &evalCommand() {
   static const Command command = {
       "eval",
-      "Prints the loss of a model on text or token ids.",
+      "Prints the loss of a model on tokens, samples or text.",
       "PLAN",
-      withCommonFlags({
-          {"data", "FILE", "text (bytes become tokens 4 to 259) or a .npy array of token ids", true},
-          {"valid-split", "FRACTION", "use only this last part of the data, as `moerun train` holds it out"},
-          {"checkpoint", "FILE", "the trained state"},
-          {"save-dir", "DIR", "take the newest readable checkpoint of this folder"},
-          {"verbose", "", "tell more: memory at the end"},
-      }),
+      evalFlags(),
       "Without --checkpoint, --save-dir or --init-state, the first weights of the plan are evaluated.",
   };
   return command;
 }
 
-static Expected<std::optional<CheckpointFile>> openCheckpoint(const Arguments &arguments, TrainLog &log) {
-  if (arguments.has("checkpoint")) {
-    auto file = CheckpointFile::open(arguments.text("checkpoint"));
-    if (!file)
-      return tl::unexpected(file.error());
-    return std::optional<CheckpointFile>(std::move(*file));
-  }
-  if (!arguments.has("save-dir"))
-    return std::optional<CheckpointFile>();
-  auto newest = CheckpointFolder::newest(
-      arguments.text("save-dir"), [&](const std::string &text) { log.message(text + "\nnote: trying an older one"); });
-  if (newest && !*newest)
-    return error("there is no checkpoint", arguments.text("save-dir"));
-  return newest;
-}
-
-static Expected<Windows> openWindows(const Arguments &arguments, const plan::Plan &plan) {
+static Expected<std::shared_ptr<const SampleSource>> openSamples(const Arguments &arguments, const plan::Plan &plan,
+                                                                 const ModelInputs &inputs, TrainLog &log) {
   auto fraction = arguments.real("valid-split", 1, 0, std::nextafter(1.0, 2.0));
   if (!fraction)
     return tl::unexpected(fraction.error());
-  auto tokens = openTokens(plan, arguments.text("data"));
-  if (!tokens)
-    return tl::unexpected(tokens.error());
-  const int64_t size = (*tokens)->size(), length = plan.training().sequence_length();
-  if (*fraction == 1)
-    return Windows::create(*tokens, 0, size, length);
-  auto split = splitTokens(*tokens, *fraction, length);
+  if (*fraction == 0)
+    return error("--valid-split 0 leaves nothing to evaluate", {}, {}, "give a fraction above 0", ExitCode::Usage);
+  auto split = openData(arguments.text("data"), *fraction == 1 ? 0 : *fraction, arguments, plan, inputs, log);
   if (!split)
     return tl::unexpected(split.error());
-  if (!split->valid)
-    return error("--valid-split 0 leaves nothing to evaluate", {}, {}, "give a fraction above 0", ExitCode::Usage);
-  return std::move(*split->valid);
+  return *fraction == 1 ? std::move(split->train) : std::move(split->valid);
 }
 
 Status runEval(const Arguments &arguments) {
@@ -73,13 +58,13 @@ Status runEval(const Arguments &arguments) {
   if (!opened)
     return tl::unexpected(opened.error());
   Session &session = *opened->session;
-  auto windows = openWindows(arguments, session.plan());
-  if (!windows)
-    return tl::unexpected(windows.error());
-  auto batch = TokenBatch::create(session);
-  if (!batch)
-    return tl::unexpected(batch.error());
-  auto evaluator = Evaluator::create(session, *batch);
+  auto inputs = readModelInputs(arguments, session.plan());
+  if (!inputs)
+    return tl::unexpected(inputs.error());
+  auto samples = openSamples(arguments, session.plan(), *inputs, log);
+  if (!samples)
+    return tl::unexpected(samples.error());
+  auto evaluator = Evaluator::create(session, InputBatch(session, *inputs));
   if (!evaluator)
     return tl::unexpected(evaluator.error());
   auto checkpoint = openCheckpoint(arguments, log);
@@ -95,7 +80,7 @@ Status runEval(const Arguments &arguments) {
     record["num_updates"] = (*checkpoint)->info().updates;
   }
   Watchdog watchdog(common->deadline);
-  auto result = evaluator->run(*windows, "", watchdog, 0);
+  auto result = evaluator->run(**samples, "", watchdog, 0);
   if (!result)
     return tl::unexpected(result.error());
   record.update(*result);

@@ -13,7 +13,7 @@
 
 namespace moe {
 
-Expected<Evaluator> Evaluator::create(Session &session, const TokenBatch &batch) {
+Expected<Evaluator> Evaluator::create(Session &session, const InputBatch &batch) {
   auto program = requireProgram(session, "eval");
   if (!program)
     return tl::unexpected(program.error());
@@ -24,26 +24,27 @@ Expected<Evaluator> Evaluator::create(Session &session, const TokenBatch &batch)
   return result;
 }
 
-Expected<LogRecord> Evaluator::run(const Windows &windows, const std::string &prefix, Watchdog &watchdog,
+Expected<LogRecord> Evaluator::run(const SampleSource &samples, const std::string &prefix, Watchdog &watchdog,
                                    int64_t update) {
-  const plan::Training &training = session.plan().training();
-  const bool canPad = training.pad_id() >= 0 && training.pad_id() < training.vocabulary();
+  const bool canPad = batch.inputs().ignored().has_value();
   const int64_t rows = batch.rows();
-  const int64_t batches = canPad ? (windows.count() + rows - 1) / rows : windows.count() / rows;
+  const int64_t batches = canPad ? (samples.count() + rows - 1) / rows : samples.count() / rows;
   if (batches == 0)
-    return error("the data does not fill one batch", windows.tokens().path().string(),
-                 std::to_string(windows.count()) + " samples, a batch takes " + std::to_string(rows));
-  std::vector<int64_t> tokens(size_t(windows.length()) + 1);
+    return error("the data does not fill one batch", samples.path().string(),
+                 std::to_string(samples.count()) + " samples, a batch takes " + std::to_string(rows));
+  Sample sample;
   std::vector<double> sums(metrics.entries().size(), 0.0);
   for (int64_t first = 0; first < batches * rows; first += rows) {
     for (int64_t row = 0; row < rows; ++row) {
-      if (first + row >= windows.count()) {
-        batch.pad(0, row, training.pad_id());
+      if (first + row >= samples.count()) {
+        batch.pad(0, row);
         continue;
       }
-      if (Status status = windows.read(first + row, tokens); !status)
+      Status status = samples.read(first + row, sample);
+      if (status)
+        status = batch.write(0, row, sample);
+      if (!status)
         return tl::unexpected(status.error());
-      batch.write(0, row, tokens);
     }
     // Cleared and added up here after each batch: running sums in float32 would lose digits over a large data set.
     if (Status status = metrics.clear(); !status)
@@ -68,13 +69,13 @@ Expected<LogRecord> Evaluator::run(const Windows &windows, const std::string &pr
       innerSum = sums[i];
   }
   if (!(counted > 0))
-    return error("no label of the data counts", windows.tokens().path().string(), "all of them are padding");
+    return error("no label of the data counts", samples.path().string(), "all of them are padding");
   const double loss = lossSum / counted;
   LogRecord record;
   record[prefix + "loss"] = loss;
   const double crossEntropy = innerSum.value_or(lossSum) / counted;
   record[prefix + "ppl"] = std::exp(crossEntropy);
-  if (windows.tokens().isBytes())
+  if (samples.isBytes())
     record[prefix + "bits_per_byte"] = crossEntropy / std::numbers::ln2;
   record[prefix + "ntokens"] = static_cast<int64_t>(counted);
   for (size_t i = 0; i < sums.size(); ++i) {
@@ -88,7 +89,7 @@ Expected<LogRecord> Evaluator::run(const Windows &windows, const std::string &pr
     else
       record[prefix + std::string(name)] = sums[i] / double(batches);
   }
-  if (int64_t left = windows.count() - batches * rows; left > 0)
+  if (int64_t left = samples.count() - batches * rows; left > 0)
     record[prefix + "samples_left_out"] = left;
   return record;
 }

@@ -20,11 +20,8 @@ struct Entry {
 };
 } // namespace
 
-static constexpr Entry entries[] = {{trainCommand, runTrain},
-                                    {evalCommand, runEval},
-                                    {runCommand, runRun},
-                                    {benchCommand, runBench},
-                                    {doctorCommand, runDoctor}};
+static constexpr Entry entries[] = {{trainCommand, runTrain}, {evalCommand, runEval},   {exportCommand, runExport},
+                                    {runCommand, runRun},     {benchCommand, runBench}, {doctorCommand, runDoctor}};
 
 static std::string overview() {
   std::string text = "usage: moerun COMMAND [PLAN] [flags]\n\nRuns plans that `moec compile` has made.\n\n";
@@ -53,7 +50,7 @@ static void print(std::string text) {
 
 static int dispatch(std::span<const char *const> words) {
   if (words.empty())
-    return usageError("no command given", "the commands are train, eval, run, bench and doctor");
+    return usageError("no command given", "the commands are train, eval, export, run, bench and doctor");
   std::string_view name = words[0];
   if (name == "--help" || name == "-h" || name == "help") {
     print(overview());

@@ -6,6 +6,7 @@
 
 #include "tools/moerun/Setup.h"
 
+#include "runtime/checkpoint/CheckpointFolder.h"
 #include "runtime/checkpoint/StateInit.h"
 #include "runtime/log/MemoryUsage.h"
 
@@ -106,11 +107,20 @@ Status initialise(Session &session, const CommonOptions &options) {
   return initialiseState(session, sources);
 }
 
-Expected<std::shared_ptr<const TokenFile>> openTokens(const plan::Plan &plan, const std::string &path) {
-  auto tokens = TokenFile::open(path, plan.training().vocabulary());
-  if (!tokens)
-    return tl::unexpected(tokens.error());
-  return std::make_shared<const TokenFile>(std::move(*tokens));
+Expected<std::optional<CheckpointFile>> openCheckpoint(const Arguments &arguments, TrainLog &log) {
+  if (arguments.has("checkpoint")) {
+    auto file = CheckpointFile::open(arguments.text("checkpoint"));
+    if (!file)
+      return tl::unexpected(file.error());
+    return std::optional<CheckpointFile>(std::move(*file));
+  }
+  if (!arguments.has("save-dir"))
+    return std::optional<CheckpointFile>();
+  auto newest = CheckpointFolder::newest(
+      arguments.text("save-dir"), [&](const std::string &text) { log.message(text + "\nnote: trying an older one"); });
+  if (newest && !*newest)
+    return error("there is no checkpoint", arguments.text("save-dir"));
+  return newest;
 }
 
 void reportMemory(const OpenedSession &opened, TrainLog &log) {

@@ -9,7 +9,6 @@
 
 #include "runtime/checkpoint/Checkpoint.h"
 #include "runtime/core/Session.h"
-#include "runtime/data/Windows.h"
 #include "runtime/log/TrainLog.h"
 #include "tools/moerun/CommandLine.h"
 
@@ -53,19 +52,22 @@ std::string algorithmsFile(const Arguments &arguments);
 /// First values of the state, from the plan, the model's weights and --init-state.
 Status initialise(Session &session, const CommonOptions &options);
 
-/// Token stream for the plan's vocabulary.
-Expected<std::shared_ptr<const TokenFile>> openTokens(const plan::Plan &plan, const std::string &path);
+/// The checkpoint that --checkpoint names, or the newest readable one of --save-dir; nothing without these flags. Those
+/// that cannot be read go to `log`. Errors: the file cannot be read; the folder has none.
+Expected<std::optional<CheckpointFile>> openCheckpoint(const Arguments &arguments, TrainLog &log);
 
 /// Tells how much memory the process has come to hold since before `Prepare`, beside what the plan promised.
 void reportMemory(const OpenedSession &opened, TrainLog &log);
 
 const Command &trainCommand();
 const Command &evalCommand();
+const Command &exportCommand();
 const Command &runCommand();
 const Command &benchCommand();
 const Command &doctorCommand();
 Status runTrain(const Arguments &arguments);
 Status runEval(const Arguments &arguments);
+Status runExport(const Arguments &arguments);
 Status runRun(const Arguments &arguments);
 Status runBench(const Arguments &arguments);
 Status runDoctor(const Arguments &arguments);

@@ -4,6 +4,8 @@
 //
 //===----------------------------------------------------------------------------------------------------------------===//
 
+#include "runtime/checkpoint/ExportFile.h"
+#include "tools/moerun/DataSetup.h"
 #include "tools/moerun/Setup.h"
 #include "tools/moerun/Stop.h"
 #include "tools/moerun/TrainLoop.h"
@@ -12,25 +14,35 @@
 
 namespace moe {
 
+static std::vector<Flag> trainFlags() {
+  std::vector<Flag> flags = dataFlags();
+  const Flag others[] = {
+      {"max-update", "N", "updates after which training ends, those before a resume included", true},
+      {"save-dir", "DIR", "folder of the checkpoints, made if missing", true},
+      {"valid-split", "FRACTION", "hold out this last part of the data for validation; default: 0"},
+      {"valid", "FILE", "validation data in a file of its own"},
+      {"validate-interval-updates", "K", "validate after every K updates; default: only at the end"},
+      {"save-interval-updates", "K", "save after every K updates; default: only at the end"},
+      {"keep-last", "N", "keep only the newest N checkpoints; default: all"},
+      {"resume", "", "continue from the newest readable checkpoint in --save-dir, if there is one"},
+      {"reset-dataloader", "", "with --resume: start at the beginning of the data"},
+      {"in-order", "", "take samples as the file has them; default: shuffled anew in each epoch"},
+      {"log-interval", "K", "report every K updates; default: 10"},
+      {"export", "FILE", "at the end, write the weights for PyTorch, as `moerun export` does"},
+      {"strip-prefix", "TEXT", "with --export: leave this out of names that begin with it"},
+      {"tensorboard", "DIR", "also write what is reported as event files of TensorBoard into this folder"},
+      {"verbose", "", "tell more: memory at the end"},
+  };
+  flags.insert(flags.end(), std::begin(others), std::end(others));
+  return withCommonFlags(std::move(flags));
+}
+
 const Command &trainCommand() {
   static const Command command = {
       "train",
-      "Trains a plan on text or token ids and saves checkpoints.",
+      "Trains a plan on tokens, samples or text and saves checkpoints.",
       "PLAN",
-      withCommonFlags({
-          {"data", "FILE", "text (bytes become tokens 4 to 259) or a .npy array of token ids", true},
-          {"max-update", "N", "updates after which training ends, those before a resume included", true},
-          {"save-dir", "DIR", "folder of the checkpoints, made if missing", true},
-          {"valid-split", "FRACTION", "hold out this last part of the data for validation; default: 0"},
-          {"valid", "FILE", "validation data in a file of its own"},
-          {"validate-interval-updates", "K", "validate after every K updates; default: only at the end"},
-          {"save-interval-updates", "K", "save after every K updates; default: only at the end"},
-          {"keep-last", "N", "keep only the newest N checkpoints; default: all"},
-          {"resume", "", "continue from the newest readable checkpoint in --save-dir, if there is one"},
-          {"reset-dataloader", "", "with --resume: start at the beginning of the data"},
-          {"log-interval", "K", "report every K updates; default: 10"},
-          {"verbose", "", "tell more: memory at the end"},
-      }),
+      trainFlags(),
       "SIGINT and SIGTERM finish the running update, save and exit with 0; a second one exits at once. A checkpoint is "
       "complete if its name ends in .safetensors. A resumed run continues bit for bit.",
   };
@@ -57,27 +69,22 @@ static Expected<TrainOptions> readTrainOptions(const Arguments &arguments, const
   if (arguments.has("valid") && arguments.has("valid-split"))
     return error("--valid and --valid-split exclude each other", {}, {}, "give one of them", ExitCode::Usage);
   options.deadline = common.deadline;
+  options.inOrder = arguments.has("in-order");
   return options;
 }
 
-static Expected<DataSplit> openData(const Arguments &arguments, const plan::Plan &plan) {
+static Expected<DataSplit> openSplit(const Arguments &arguments, const plan::Plan &plan, const ModelInputs &inputs,
+                                     TrainLog &log) {
   auto fraction = arguments.real("valid-split", 0, 0, 1);
   if (!fraction)
     return tl::unexpected(fraction.error());
-  auto tokens = openTokens(plan, arguments.text("data"));
-  if (!tokens)
-    return tl::unexpected(tokens.error());
-  const int64_t length = plan.training().sequence_length();
-  auto split = splitTokens(*tokens, *fraction, length);
+  auto split = openData(arguments.text("data"), *fraction, arguments, plan, inputs, log);
   if (!split || !arguments.has("valid"))
     return split;
-  auto validTokens = openTokens(plan, arguments.text("valid"));
-  if (!validTokens)
-    return tl::unexpected(validTokens.error());
-  auto valid = Windows::create(*validTokens, 0, (*validTokens)->size(), length);
+  auto valid = openData(arguments.text("valid"), 0, arguments, plan, inputs, log);
   if (!valid)
     return tl::unexpected(valid.error());
-  split->valid = std::move(*valid);
+  split->valid = std::move(valid->train);
   return split;
 }
 
@@ -109,7 +116,10 @@ Status runTrain(const Arguments &arguments) {
   if (!opened)
     return tl::unexpected(opened.error());
   Session &session = *opened->session;
-  auto data = openData(arguments, session.plan());
+  auto inputs = readModelInputs(arguments, session.plan());
+  if (!inputs)
+    return tl::unexpected(inputs.error());
+  auto data = openSplit(arguments, session.plan(), *inputs, log);
   if (!data)
     return tl::unexpected(data.error());
   auto folder = CheckpointFolder::open(arguments.text("save-dir"));
@@ -122,8 +132,8 @@ Status runTrain(const Arguments &arguments) {
   const bool keepPosition = !arguments.has("reset-dataloader");
   options->seed = common->seed.value_or(*checkpoint && keepPosition ? (*checkpoint)->info().seed
                                                                     : session.plan().training().seed());
-  auto loop = TrainLoop::create(session, std::move(*data->train), std::move(data->valid), *folder, log, *options,
-                                [] { return stopSignal() != 0; });
+  auto loop =
+      TrainLoop::create(session, *inputs, std::move(*data), *folder, log, *options, [] { return stopSignal() != 0; });
   if (!loop)
     return tl::unexpected(loop.error());
   if (*checkpoint) {
@@ -148,6 +158,12 @@ Status runTrain(const Arguments &arguments) {
     return {};
   }
 
+  if (arguments.has("tensorboard")) {
+    auto events = EventFile::create(arguments.text("tensorboard"));
+    if (!events)
+      return tl::unexpected(events.error());
+    loop->writeEvents(std::move(*events));
+  }
   installStopSignals();
   const int64_t first = loop->updates();
   if (Status status = loop->run(); !status) {
@@ -157,6 +173,11 @@ Status runTrain(const Arguments &arguments) {
   log.finish();
   if (log.isJson() || arguments.has("verbose"))
     reportMemory(*opened, log);
+  if (arguments.has("export"))
+    if (Status status =
+            exportParameters(session, arguments.text("export"), {.stripPrefix = arguments.text("strip-prefix")});
+        !status)
+      return status;
   if (int signal = stopSignal())
     log.message(std::string("stopped by ") + ::strsignal(signal) + " after update " + std::to_string(loop->updates()) +
                 (loop->updates() > first ? "; the checkpoint is saved" : "") + ", continue with --resume");

@@ -10,22 +10,20 @@
 
 namespace moe {
 
-Expected<TrainLoop> TrainLoop::create(Session &session, Windows train, std::optional<Windows> valid,
+Expected<TrainLoop> TrainLoop::create(Session &session, const ModelInputs &inputs, DataSplit data,
                                       CheckpointFolder &folder, TrainLog &log, TrainOptions options,
                                       std::function<bool()> stop) {
-  auto batch = TokenBatch::create(session);
-  if (!batch)
-    return tl::unexpected(batch.error());
+  InputBatch batch(session, inputs);
   auto microStep = requireProgram(session, "micro_step");
   auto update = requireProgram(session, "update");
   if (!microStep || !update)
     return tl::unexpected(microStep ? update.error() : microStep.error());
-  TrainLoop loop(session, *batch, ShuffledSamples(std::move(train), options.seed), std::move(valid), folder, log,
-                 options, std::move(stop));
+  ShuffledSamples samples(std::move(data.train), options.seed, options.inOrder);
+  TrainLoop loop(session, batch, std::move(samples), std::move(data.valid), folder, log, options, std::move(stop));
   loop.programs.assign(size_t(session.plan().training().accumulate()), *microStep);
   loop.programs.push_back(*update);
   if (loop.valid) {
-    auto evaluator = Evaluator::create(session, *batch);
+    auto evaluator = Evaluator::create(session, batch);
     if (!evaluator)
       return tl::unexpected(evaluator.error());
     loop.evaluator.emplace(std::move(*evaluator));
@@ -37,9 +35,9 @@ Status TrainLoop::resume(const CheckpointInfo &info, bool keepDataPosition) {
   done = lastSaved = info.updates;
   if (!keepDataPosition)
     return {};
-  const Windows &source = samples.source();
+  const SampleSource &source = samples.source();
   if (info.windows != source.count() || info.sampleLength != source.length())
-    return error("the checkpoint was made with other training data", source.tokens().path().string(),
+    return error("the checkpoint was made with other training data", source.path().string(),
                  "it counts " + std::to_string(info.windows) + " samples of " + std::to_string(info.sampleLength) +
                      " tokens, this data has " + std::to_string(source.count()) + " of " +
                      std::to_string(source.length()),
@@ -55,12 +53,13 @@ Status TrainLoop::resume(const CheckpointInfo &info, bool keepDataPosition) {
 }
 
 Status TrainLoop::stage() {
-  sample.resize(size_t(batch.length()) + 1);
   for (int64_t micro = 0; micro < session.plan().training().accumulate(); ++micro)
     for (int64_t row = 0; row < batch.rows(); ++row) {
-      if (Status status = samples.read(sample); !status)
+      Status status = samples.read(sample);
+      if (status)
+        status = batch.write(micro, row, sample);
+      if (!status)
         return status;
-      batch.write(micro, row, sample);
     }
   return {};
 }
@@ -110,24 +109,26 @@ Status TrainLoop::validate() {
   record["update"] = done;
   record.update(*result);
   log.record(record);
+  addEvents(record);
   return {};
 }
 
 void TrainLoop::report() {
   const auto now = Clock::now();
   const double seconds = std::chrono::duration<double>(now - lastReport).count();
-  const double tokens =
-      double((done - reportedUpdates) * session.plan().training().accumulate() * batch.rows()) * double(batch.length());
+  const double tokens = double((done - reportedUpdates) * session.plan().training().accumulate() * batch.rows()) *
+                        double(batch.inputs().length());
   lastReport = now;
   reportedUpdates = done;
-  LogRecord record;
   const double speed = seconds > 0 ? tokens / seconds : 0;
-  if (log.isJson()) {
-    record["update"] = done;
-    record["epoch"] = samples.epoch();
-    metrics.append(record);
-    record["tokens_per_second"] = speed;
-  } else {
+  LogRecord record;
+  record["update"] = done;
+  record["epoch"] = samples.epoch();
+  metrics.append(record);
+  record["tokens_per_second"] = speed;
+  addEvents(record);
+  if (!log.isJson()) {
+    record.clear();
     record["update"] = std::to_string(done) + "/" + std::to_string(options.maxUpdate);
     for (const char *name : {"loss", "lr", "gnorm"})
       if (metrics.has(name))
@@ -137,6 +138,18 @@ void TrainLoop::report() {
     record["ETA"] = durationText(elapsed / double(done - firstUpdate) * double(options.maxUpdate - done));
   }
   log.progress(record);
+}
+
+/// Curves are worth less than the training that they show: an error ends them alone.
+void TrainLoop::addEvents(const LogRecord &record) {
+  if (!events)
+    return;
+  LogRecord scalars = record;
+  scalars.erase("update");
+  if (Status status = events->add(done, scalars); !status) {
+    log.message(status.error().str() + "\nnote: training goes on without them");
+    events.reset();
+  }
 }
 
 Status TrainLoop::run() {

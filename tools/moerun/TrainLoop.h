@@ -8,8 +8,9 @@
 #define MOEC_TOOLS_MOERUN_TRAINLOOP_H
 
 #include "runtime/checkpoint/CheckpointFolder.h"
-#include "runtime/data/TokenBatch.h"
-#include "runtime/data/Windows.h"
+#include "runtime/data/InputBatch.h"
+#include "runtime/data/ShuffledSamples.h"
+#include "runtime/log/EventFile.h"
 #include "runtime/log/TrainLog.h"
 #include "tools/moerun/Evaluator.h"
 #include "tools/moerun/Metrics.h"
@@ -29,6 +30,7 @@ struct TrainOptions {
   int64_t logInterval = 1;
   int64_t validateInterval = 0; ///< updates between validations; 0 = only at the end
   uint64_t seed = 0;            ///< of the sample order
+  bool inOrder = false;         ///< samples as the file has them, not shuffled
   double deadline = 0;          ///< seconds without progress that end the run; 0 = none
 };
 
@@ -36,10 +38,13 @@ struct TrainOptions {
 /// from a checkpoint does bit for bit what the uninterrupted one does.
 class TrainLoop {
 public:
-  /// `train` must match the plan's sequence length. `stop` returns whether to end after the running update.
-  static Expected<TrainLoop> create(Session &session, Windows train, std::optional<Windows> valid,
+  /// The samples of `data` must be those of `inputs`. `stop` returns whether to end after the running update.
+  static Expected<TrainLoop> create(Session &session, const ModelInputs &inputs, DataSplit data,
                                     CheckpointFolder &folder, TrainLog &log, TrainOptions options,
                                     std::function<bool()> stop);
+
+  /// Also tells everything that is logged to TensorBoard.
+  void writeEvents(EventFile file) { events.emplace(std::move(file)); }
 
   /// Continues where a restored checkpoint stopped. Errors: other training data, other seed.
   Status resume(const CheckpointInfo &info, bool keepDataPosition);
@@ -50,28 +55,30 @@ public:
   int64_t updates() const { return done; }
 
 private:
-  TrainLoop(Session &session, TokenBatch batch, ShuffledSamples samples, std::optional<Windows> valid,
+  TrainLoop(Session &session, InputBatch batch, ShuffledSamples samples, std::shared_ptr<const SampleSource> valid,
             CheckpointFolder &folder, TrainLog &log, TrainOptions options, std::function<bool()> stop)
-      : session(session), batch(batch), samples(std::move(samples)), valid(std::move(valid)), folder(folder), log(log),
-        options(options), stop(std::move(stop)), metrics(session, "update") {}
+      : session(session), batch(std::move(batch)), samples(std::move(samples)), valid(std::move(valid)), folder(folder),
+        log(log), options(options), stop(std::move(stop)), metrics(session, "update") {}
 
   Status stage();
   Status update();
   Status save();
   Status validate();
   void report();
+  void addEvents(const LogRecord &record);
 
   Session &session;
-  TokenBatch batch;
-  std::vector<int64_t> sample; ///< one, on its way into the batch
+  InputBatch batch;
+  Sample sample; ///< one, on its way into the batch
   ShuffledSamples samples;
-  std::optional<Windows> valid;
+  std::shared_ptr<const SampleSource> valid; ///< null: none
   CheckpointFolder &folder;
   TrainLog &log;
   TrainOptions options;
   std::function<bool()> stop;
   Metrics metrics;
   std::optional<Evaluator> evaluator;
+  std::optional<EventFile> events;
   std::unique_ptr<Watchdog> watchdog;
   std::vector<int> programs; ///< of one update: the micro-steps, then `update`
   int64_t done = 0;

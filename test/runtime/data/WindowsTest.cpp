@@ -5,7 +5,8 @@
 //===----------------------------------------------------------------------------------------------------------------===//
 
 #include "runtime/data/Windows.h"
-#include "runtime/data/TokenBatch.h"
+#include "runtime/data/InputBatch.h"
+#include "runtime/data/ShuffledSamples.h"
 #include "test/runtime/FakeSession.h"
 #include "test/runtime/TestFiles.h"
 
@@ -24,48 +25,55 @@ static std::shared_ptr<const TokenFile> counting(const TemporaryFolder &folder, 
   return std::make_shared<const TokenFile>(std::move(*TokenFile::open(folder.write("text", text), 260)));
 }
 
-static std::vector<int64_t> window(const Windows &windows, int64_t index) {
-  std::vector<int64_t> tokens(size_t(windows.length()) + 1);
-  EXPECT_TRUE(windows.read(index, tokens));
-  return tokens;
+static std::vector<int64_t> window(const SampleSource &windows, int64_t index) {
+  Sample sample;
+  EXPECT_TRUE(windows.read(index, sample));
+  EXPECT_EQ(sample.columns[1].kind, Sample::Column::Kind::Absent);
+  return sample.columns[0].tokens;
+}
+
+/// The columns of a model that reads `length` tokens and as many labels.
+static StreamColumns columns(int64_t length) {
+  test::FakeSession session({.length = length});
+  return *StreamColumns::create(*ModelInputs::describe(session.plan()));
 }
 
 // Window i starts at i * length and shares one token with the next; a remainder shorter than a window is left out.
 TEST(Windows, AreConsecutive) {
   TemporaryFolder folder;
   auto tokens = counting(folder, 47);
-  Windows windows = *Windows::create(tokens, 3, 47, 10);
+  auto made = *Windows::create(tokens, 3, 47, columns(10));
+  const Windows &windows = *made;
   ASSERT_EQ(windows.count(), 4); // 44 tokens: the fifth window would need 51
   for (int64_t i = 0; i < 4; ++i) {
     std::vector<int64_t> expected(11);
     std::iota(expected.begin(), expected.end(), 3 + i * 10 + 4);
     EXPECT_EQ(window(windows, i), expected);
   }
-  EXPECT_EQ(Windows::create(tokens, 0, 41, 10)->count(), 4);
-  EXPECT_EQ(Windows::create(tokens, 0, 40, 10)->count(), 3);
-  EXPECT_EQ(Windows::create(tokens, 0, 11, 10)->count(), 1);
+  EXPECT_EQ(Windows::create(tokens, 0, 41, columns(10)).value()->count(), 4);
+  EXPECT_EQ(Windows::create(tokens, 0, 40, columns(10)).value()->count(), 3);
+  EXPECT_EQ(Windows::create(tokens, 0, 11, columns(10)).value()->count(), 1);
 }
 
 TEST(Windows, RefuseDataShorterThanASample) {
   TemporaryFolder folder;
-  auto windows = Windows::create(counting(folder, 47), 0, 10, 10);
+  auto windows = Windows::create(counting(folder, 47), 0, 10, columns(10));
   ASSERT_FALSE(windows);
   EXPECT_NE(windows.error().why.find("takes 11 tokens, this part of the file has 10"), std::string::npos);
-  EXPECT_FALSE(Windows::create(counting(folder, 47), 0, 47, 0));
 }
 
 // A token that is in both parts would leak held-out text into training.
 TEST(Windows, SplitSharesNoToken) {
   TemporaryFolder folder;
   auto tokens = counting(folder, 200);
-  DataSplit split = *splitTokens(tokens, 0.25, 7);
+  DataSplit split = *splitTokens(tokens, 0.25, columns(7));
   ASSERT_TRUE(split.valid);
   EXPECT_EQ(split.train->count(), 21); // 150 tokens
   EXPECT_EQ(split.valid->count(), 7);  // 50 tokens
   EXPECT_EQ(window(*split.train, 20).back(), 147 + 4);
   EXPECT_EQ(window(*split.valid, 0).front(), 150 + 4);
-  EXPECT_FALSE(splitTokens(tokens, 0, 7)->valid);
-  auto problem = splitTokens(tokens, 0.01, 7);
+  EXPECT_FALSE(splitTokens(tokens, 0, columns(7))->valid);
+  auto problem = splitTokens(tokens, 0.01, columns(7));
   ASSERT_FALSE(problem);
   EXPECT_NE(problem.error().what.find("held-out"), std::string::npos);
 }
@@ -73,16 +81,16 @@ TEST(Windows, SplitSharesNoToken) {
 // Each epoch holds every window once, two epochs differ, and a seek continues exactly.
 TEST(ShuffledSamples, CoverEveryEpochOnce) {
   TemporaryFolder folder;
-  Windows windows = *Windows::create(counting(folder, 211), 0, 211, 7); // 30 windows
+  auto windows = *Windows::create(counting(folder, 211), 0, 211, columns(7)); // 30 windows
   ShuffledSamples samples(windows, 11);
   std::vector<std::vector<int64_t>> epochs;
   for (int epoch = 0; epoch < 3; ++epoch) {
     std::vector<int64_t> order;
     for (int i = 0; i < 30; ++i) {
       EXPECT_EQ(samples.epoch(), epoch);
-      std::vector<int64_t> tokens(8);
-      ASSERT_TRUE(samples.read(tokens));
-      order.push_back((tokens[0] - 4) / 7);
+      Sample sample;
+      ASSERT_TRUE(samples.read(sample));
+      order.push_back((sample.columns[0].tokens[0] - 4) / 7);
     }
     EXPECT_EQ(std::set<int64_t>(order.begin(), order.end()).size(), 30u);
     epochs.push_back(order);
@@ -91,31 +99,30 @@ TEST(ShuffledSamples, CoverEveryEpochOnce) {
   EXPECT_NE(epochs[1], epochs[2]);
   ShuffledSamples resumed(windows, 11);
   resumed.seek(37);
-  std::vector<int64_t> tokens(8);
-  ASSERT_TRUE(resumed.read(tokens));
-  EXPECT_EQ((tokens[0] - 4) / 7, epochs[1][7]);
+  Sample sample;
+  ASSERT_TRUE(resumed.read(sample));
+  EXPECT_EQ((sample.columns[0].tokens[0] - 4) / 7, epochs[1][7]);
   EXPECT_EQ(resumed.position(), 38);
-}
-
-TEST(TokenBatch, WritesInputAndShiftedLabels) {
-  for (plan::DType type : {plan::I64, plan::I32}) {
-    test::FakeSession session({.batch = 2, .length = 3, .accumulate = 2, .tokenType = type});
-    TokenBatch batch = *TokenBatch::create(session);
-    const std::vector<int64_t> tokens = {10, 11, 12, 13};
-    batch.write(1, 1, tokens);
-    EXPECT_EQ(session.staged("input_ids", 1), (std::vector<int64_t>{0, 0, 0, 10, 11, 12}));
-    EXPECT_EQ(session.staged("labels", 1), (std::vector<int64_t>{0, 0, 0, 11, 12, 13}));
-    EXPECT_EQ(session.staged("labels", 0), std::vector<int64_t>(6, 0));
-    batch.pad(0, 0, 1);
-    EXPECT_EQ(session.staged("labels", 0), (std::vector<int64_t>{1, 1, 1, 0, 0, 0}));
+  // In the order of the file, in every epoch.
+  ShuffledSamples plain(windows, 11, /*inOrder=*/true);
+  plain.seek(29);
+  for (int64_t expected : {29, 0, 1}) {
+    ASSERT_TRUE(plain.read(sample));
+    EXPECT_EQ((sample.columns[0].tokens[0] - 4) / 7, expected);
   }
 }
 
-TEST(TokenBatch, NamesInputsThatTextCannotFill) {
+// Another input of tokens does not follow from a stream; a mask does.
+TEST(Windows, NameInputsThatAStreamCannotFill) {
   test::FakeSession session({});
-  plan::Input &mask = *session.mutablePlan().add_inputs();
-  mask.set_name("attention_mask");
-  auto batch = TokenBatch::create(session);
-  ASSERT_FALSE(batch);
-  EXPECT_EQ(batch.error().where, "attention_mask");
+  for (const char *name : {"attention_mask", "decoder_input_ids"}) {
+    plan::Input &input = *session.mutablePlan().add_inputs();
+    input = session.plan().inputs(0);
+    input.set_name(name);
+  }
+  auto stream = StreamColumns::create(*ModelInputs::describe(session.plan()));
+  ASSERT_FALSE(stream);
+  EXPECT_EQ(stream.error().where, "input_ids");
+  session.mutablePlan().mutable_inputs()->RemoveLast();
+  EXPECT_TRUE(StreamColumns::create(*ModelInputs::describe(session.plan())));
 }

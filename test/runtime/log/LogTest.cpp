@@ -4,9 +4,12 @@
 //
 //===----------------------------------------------------------------------------------------------------------------===//
 
+#include "runtime/log/EventFile.h"
 #include "runtime/log/LineWriter.h"
 #include "runtime/log/MemoryUsage.h"
 #include "runtime/log/TrainLog.h"
+
+#include "test/runtime/TestFiles.h"
 
 #include <cmath>
 #include <csignal>
@@ -107,4 +110,25 @@ TEST(MemoryUsage, GrowsWithTouchedPages) {
   for (size_t i = 0; i < size; i += 4096)
     block[i] = 1;
   EXPECT_NEAR(double(residentBytes() - before), double(size), double(size) / 16);
+}
+
+// The check value of CRC-32C in RFC 3720, B.4: 32 bytes of zeros; and that of the catalogue of CRCs for "123456789".
+TEST(EventFile, ChecksumsAreCrc32c) {
+  EXPECT_EQ(crc32c(std::string(32, '\0')), 0x8A9136AAu);
+  EXPECT_EQ(crc32c("123456789"), 0xE3069283u);
+  EXPECT_EQ(crc32c(""), 0u);
+}
+
+// A second file in the same second has another name, and what is no folder is an error.
+TEST(EventFile, NeverOverwrites) {
+  test::TemporaryFolder folder;
+  auto first = EventFile::create(folder.path() / "runs" / "a"),
+       second = EventFile::create(folder.path() / "runs" / "a");
+  ASSERT_TRUE(first && second);
+  EXPECT_TRUE(first->add(1, LogRecord{{"loss", 2.5}, {"note", "text"}}));
+  int files = 0;
+  for (const auto &entry : std::filesystem::directory_iterator(folder.path() / "runs" / "a"))
+    files += entry.path().filename().string().starts_with("events.out.tfevents.");
+  EXPECT_EQ(files, 2);
+  EXPECT_FALSE(EventFile::create(folder.write("file", "x")));
 }

@@ -6,6 +6,7 @@
 
 #include "tools/moerun/Laboratory.h"
 #include "runtime/checkpoint/StateInit.h"
+#include "runtime/data/Windows.h"
 #include "test/runtime/FakeSession.h"
 #include "test/runtime/TestFiles.h"
 #include "tools/moerun/Evaluator.h"
@@ -19,9 +20,10 @@ using namespace moe;
 using test::FakeSession;
 using test::TemporaryFolder;
 
-static Windows textWindows(const TemporaryFolder &base, const std::string &text, int64_t length) {
+static std::shared_ptr<const Windows> textWindows(const TemporaryFolder &base, const std::string &text,
+                                                  const plan::Plan &plan) {
   auto tokens = std::make_shared<const TokenFile>(std::move(*TokenFile::open(base.write("text", text), 260)));
-  return *Windows::create(tokens, 0, tokens->size(), length);
+  return *Windows::create(tokens, 0, tokens->size(), *StreamColumns::create(*ModelInputs::describe(plan)));
 }
 
 // Ten windows in batches of four: padding fills the third batch, and no label is counted twice or left out.
@@ -30,9 +32,9 @@ TEST(Evaluator, CountsEveryLabelOnce) {
   std::string text;
   for (int i = 0; i < 41; ++i)
     text += char(i * 37 % 256);
-  Windows windows = textWindows(base, text, 4);
-  ASSERT_EQ(windows.count(), 10);
   FakeSession session({.batch = 4});
+  auto windows = textWindows(base, text, session.plan());
+  ASSERT_EQ(windows->count(), 10);
   ASSERT_TRUE(initialiseState(session, {.seed = 1}));
   double sum = 0, even = 0;
   for (int i = 1; i <= 40; ++i) {
@@ -40,11 +42,11 @@ TEST(Evaluator, CountsEveryLabelOnce) {
     sum += double(session.values("weight")[size_t(label)]) + 2;
     even += label % 2 == 0;
   }
-  TokenBatch batch = *TokenBatch::create(session);
+  InputBatch batch(session, *ModelInputs::describe(session.plan()));
   Evaluator evaluator = *Evaluator::create(session, batch);
   Watchdog watchdog(0);
   for (int repeat = 0; repeat < 2; ++repeat) { // the sums of the first pass must not stay
-    auto record = evaluator.run(windows, "valid_", watchdog, 0);
+    auto record = evaluator.run(*windows, "valid_", watchdog, 0);
     ASSERT_TRUE(record);
     EXPECT_EQ((*record)["valid_ntokens"], 40);
     EXPECT_NEAR((*record)["valid_loss"].get<double>(), sum / 40, 1e-5);
@@ -56,17 +58,17 @@ TEST(Evaluator, CountsEveryLabelOnce) {
 
 TEST(Evaluator, ReportsWhatItLeavesOut) {
   TemporaryFolder base;
-  Windows windows = textWindows(base, std::string(41, 'x'), 4);
   FakeSession session({.batch = 4, .padId = -1});
-  TokenBatch batch = *TokenBatch::create(session);
+  auto windows = textWindows(base, std::string(41, 'x'), session.plan());
+  InputBatch batch(session, *ModelInputs::describe(session.plan()));
   Evaluator evaluator = *Evaluator::create(session, batch);
   Watchdog watchdog(0);
-  auto record = evaluator.run(windows, "", watchdog, 0);
+  auto record = evaluator.run(*windows, "", watchdog, 0);
   ASSERT_TRUE(record);
   EXPECT_EQ((*record)["ntokens"], 32);
   EXPECT_EQ((*record)["samples_left_out"], 2);
-  Windows few = textWindows(base, std::string(10, 'x'), 4);
-  EXPECT_FALSE(evaluator.run(few, "", watchdog, 0));
+  auto few = textWindows(base, std::string(10, 'x'), session.plan());
+  EXPECT_FALSE(evaluator.run(*few, "", watchdog, 0));
 }
 
 namespace {

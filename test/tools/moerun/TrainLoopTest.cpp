@@ -6,6 +6,7 @@
 
 #include "tools/moerun/TrainLoop.h"
 #include "runtime/checkpoint/StateInit.h"
+#include "runtime/data/Windows.h"
 #include "test/runtime/FakeSession.h"
 #include "test/runtime/TestFiles.h"
 
@@ -31,10 +32,11 @@ public:
     for (int i = 0; i < 400; ++i)
       text += char('a' + i * i % 23);
     auto tokens = std::make_shared<const TokenFile>(std::move(*TokenFile::open(base.write("text", text), 260)));
-    DataSplit split = *splitTokens(tokens, 0.1, fake.length);
+    const ModelInputs inputs = *ModelInputs::describe(session.plan());
+    DataSplit split = *splitTokens(tokens, 0.1, *StreamColumns::create(inputs));
     options.seed = 3;
     EXPECT_TRUE(initialiseState(session, {.seed = 5}));
-    loop.emplace(*TrainLoop::create(session, *split.train, split.valid, folder, log, options,
+    loop.emplace(*TrainLoop::create(session, inputs, split, folder, log, options,
                                     [this] { return stopAfter >= 0 && loop->updates() >= stopAfter; }));
   }
   ~TrainRun() { ::close(out); }
