@@ -1,6 +1,6 @@
 """One PyTorch trainer that works when it is told to, so that another process can take turns with others.
 
-Started by run.py. Argument: JSON {config, recipe, mode, threads, initial, inputs}. Each line of standard input is a number
+Started by run.py. Argument: JSON {kind, compute, config, recipe, mode, threads, initial, inputs}. Each line of standard input is a number
 of updates; the answer is one JSON line {seconds, losses, peak_bytes}. Between lines it uses no processor time.
 """
 import json
@@ -9,6 +9,7 @@ import sys
 import time
 
 import torch
+from torch import nn
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))
 from torch_peer import safetensors  # noqa: E402
@@ -25,11 +26,47 @@ def resident(key):
     return 0
 
 
+class Foreign(nn.Module):
+    """A model of transformers with the loss of the peer in torch_peer: (cross entropy, nothing else)."""
+
+    def __init__(self, kind, config):
+        import foreign
+
+        super().__init__()
+        self.config = config
+        self.model = foreign.build(foreign.Shape(kind, config.width, config.heads))
+
+    def forward(self, ids, labels):
+        logits = self.model(ids)
+        inner = nn.functional.cross_entropy(logits.view(-1, logits.shape[-1]), labels.reshape(-1), ignore_index=self.config.pad)
+        return inner, inner.new_zeros(())
+
+
+class Narrow(nn.Module):
+    """Under autocast: products in bf16, master weights in float32."""
+
+    def __init__(self, model):
+        super().__init__()
+        self.inner, self.config = model, model.config
+
+    def forward(self, ids, labels):
+        with torch.autocast("cpu", torch.bfloat16):
+            return self.inner(ids, labels)
+
+
 def main():
     job = json.loads(sys.argv[1])
     torch.set_num_threads(job["threads"])
+    config = Config(**job["config"])
+    if job["kind"] != "moe":
+        import foreign  # noqa: F401
     before = resident("VmRSS")
-    model = LanguageModel(Config(**job["config"])).load(safetensors.load(job["initial"]))
+    if job["kind"] == "moe":
+        model = LanguageModel(config).load(safetensors.load(job["initial"]))
+    else:
+        model = Foreign(job["kind"], config)
+    if job["compute"] == "bf16":
+        model = Narrow(model)
     forward = torch.compile(model, fullgraph=True, dynamic=False) if job["mode"] == "compile" else None
     trainer = Trainer(model, Recipe(**job["recipe"]), forward)
     inputs = {name: torch.from_numpy(array.copy()) for name, array in safetensors.load(job["inputs"]).items()}
