@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Training updates of moerun, PyTorch eager and torch.compile, taking turns on one machine.
+"""Training updates of moerun, PyTorch eager, torch.compile and JAX, taking turns on one machine.
 
     python3 test/bench/cpu_step/run.py --bin build/bin -o test/bench/results/cpu_step
 
@@ -7,7 +7,7 @@ Models: `moe` (the preset of tools/demo against the peer in torch_peer), `gpt2` 
 exporter makes of them), at three widths. Same first weights, batches, compute type, threads; each update is forward,
 backward, clipping and AdamW with float32 master weights (bf16 is torch.autocast on PyTorch's side). Each round gives each
 program a few updates in a row; of all its updates the fastest and the median are reported, since other work on the machine
-only ever adds. Needs PyTorch, transformers and the C++ compiler that torch.compile calls. Writes OUT.json and OUT.md.
+only ever adds. Needs PyTorch, transformers, JAX and the C++ compiler that torch.compile calls. Writes OUT.json and OUT.md.
 """
 import argparse
 import dataclasses
@@ -40,6 +40,7 @@ class Size:
 
 
 SIZES = {64: Size(64, 2, 16), 192: Size(192, 6, 16), 768: Size(768, 12, 8)}
+PEERS = ("eager", "compile", "jax")
 KINDS = ("moe", "gpt2", "llama")
 
 
@@ -140,15 +141,15 @@ class Moerun:
         pass
 
 
-class Torch:
-    """One process for all rounds; two updates of its first turn warm up."""
+class Peer:
+    """A worker program. One process for all rounds; two updates of its first turn warm up."""
 
     def __init__(self, args, case, mode, initial, inputs):
-        self.name = f"PyTorch {mode}"
+        self.name = "JAX" if mode == "jax" else f"PyTorch {mode}"
         job = {"kind": case.kind, "compute": case.compute, "config": dataclasses.asdict(case.config()),
                "recipe": dataclasses.asdict(Recipe()), "mode": mode, "threads": args.threads, "initial": str(initial),
                "inputs": str(inputs)}  # fmt: skip
-        worker = pathlib.Path(__file__).with_name("torch_worker.py")
+        worker = pathlib.Path(__file__).with_name("jax_worker.py" if mode == "jax" else "torch_worker.py")
         environment = os.environ | {"OMP_NUM_THREADS": str(args.threads)}
         self.process = subprocess.Popen([sys.executable, worker, json.dumps(job)], stdin=subprocess.PIPE,
                                         stdout=subprocess.PIPE, text=True, env=environment)  # fmt: skip
@@ -189,9 +190,9 @@ def measure(args, case, folder):
     programs.call([args.bin / "moerun", "run", plan, "--inputs", inputs, "--steps", 0, "--save-state", initial])
 
     turns, peers = {}, [Moerun(args, plan, inputs)]
-    for mode in ("eager", "compile"):
-        print(f"{case.name}: starting PyTorch {mode}", flush=True)
-        peers.append(Torch(args, case, mode, initial, inputs))
+    for mode in args.peers:
+        print(f"{case.name}: starting {mode}", flush=True)
+        peers.append(Peer(args, case, mode, initial, inputs))
     profile = None
     for number in range(args.rounds):
         for peer in peers:
@@ -230,13 +231,13 @@ def measure(args, case, folder):
 def table(result):
     head = result["surroundings"]
     lines = [
-        f"# One training update beside PyTorch, {head['date']}",
+        f"# One training update beside PyTorch and JAX, {head['date']}",
         "",
         f"{head['cpu']}, threads: {head['threads']}; PyTorch {head['torch']}; forward, backward, clipping and AdamW, float32 master weights. "
         f"4 layers, 256 positions; moe: 8 experts (top-2) in every second layer. {head['rounds']} rounds in turns; load average of the "
         f"machine {head['load'][0]:.1f} at the start, {head['load'][1]:.1f} at the end (a quiet machine shows about 2).",
         "",
-        "Fastest and median update; processor time of all threads per update, least of the rounds. Peak: of the process, PyTorch's above its imports; "
+        "Fastest and median update; processor time of all threads per update, least of the rounds. Peak: of the process, of the others above their imports; "
         "step: that without 16 bytes for each parameter (itself, gradient, moments). GEMMs: the plan's matrix products and attention steps, "
         "as `moerun bench` times them (attention with its softmax); what is divided by them is the processor time if there is one thread, "
         "else the fastest update.",
@@ -273,6 +274,7 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--bin", type=pathlib.Path, required=True, help="folder of moec and moerun")
     parser.add_argument("--models", nargs="+", default=list(KINDS), choices=KINDS)
+    parser.add_argument("--peers", nargs="+", default=list(PEERS), choices=PEERS)
     parser.add_argument("--compute", nargs="+", default=["f32"], choices=list(LOSS_TOLERANCES))
     parser.add_argument("--widths", type=int, nargs="+", default=list(SIZES), choices=list(SIZES))
     parser.add_argument("--threads", type=int, default=2)
