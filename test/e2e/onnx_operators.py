@@ -1,4 +1,5 @@
-"""The ONNX standard's own node tests, generated from the `onnx` package: results and gradients of compiled programs.
+"""The ONNX standard's own node tests, generated from the `onnx` package: results and gradients of compiled programs and of
+the reference interpreter.
 
 All cases of one opset become one model: their nodes side by side, their numbers as inputs and weights. Results are compared
 with those of the standard. Gradients are compared with directional derivatives by central differences, in float64, of the
@@ -26,7 +27,7 @@ warnings.filterwarnings("ignore")
 OPERATORS = set("""
     Abs Add And ArgMax ArgMin BitwiseAnd BitwiseNot BitwiseOr BitwiseXor Cast CastLike Ceil Celu Clip Concat Constant
     ConstantOfShape Cos CumSum Div Dropout Einsum Elu Equal Erf Exp Expand Flatten Floor Gather GatherElements GatherND Gelu
-    Attention BatchNormalization EyeLike GroupNormalization InstanceNormalization LpNormalization MeanVarianceNormalization
+    Attention BatchNormalization Conv EyeLike GroupNormalization InstanceNormalization LpNormalization MeanVarianceNormalization
     NegativeLogLikelihoodLoss Pad RMSNormalization RotaryEmbedding SwiGLU Tile Gemm Greater GreaterOrEqual HardSigmoid HardSwish Hardmax Identity If IsInf IsNaN LayerNormalization LeakyRelu Less
     LessOrEqual Log LogSoftmax Loop MatMul Max Mean Min Mish Mod Mul Neg Not OneHot Or PRelu Pow Range Reciprocal ReduceL1
     ReduceL2 ReduceLogSum ReduceLogSumExp ReduceMax ReduceMean ReduceMin ReduceProd ReduceSum ReduceSumSquare Relu Reshape
@@ -169,7 +170,7 @@ class Group:
         return np.random.default_rng(7).uniform(0.5, 1.5, shape).astype(np.float32)
 
     def run(self):
-        """Outputs and gradients by name, or the compiler's complaint."""
+        """Outputs and gradients by name, of the compiled program and of the interpreter, or the compiler's complaint."""
         graph = helper.make_graph(self.nodes, "cases", self.inputs, self.outputs, self.weights)
         opsets = [helper.make_opsetid("", self.cases[0].opset)]
         onnx.save(helper.make_model(graph, opset_imports=opsets), "cases.onnx")
@@ -181,10 +182,17 @@ class Group:
         if done.returncode:
             return done.stderr
         lab.save("inputs", self.numbers)
+        lab.save("batch", {name: array[0] for name, array in self.numbers.items()})
         words = ["moerun", "run", "cases.moe", "--inputs", "inputs", "--steps", "1", "--save-outputs", "outputs",
                  "--save-gradients", "gradients"]  # fmt: skip
         done = lab.subprocess.run(words, capture_output=True, text=True)
-        return done.stderr if done.returncode else (lab.load("outputs"), lab.load("gradients"))
+        if done.returncode:
+            return done.stderr
+        interpreter = os.path.join(os.environ["MOEC_BUILD"], "test/interpret_model")
+        lab.run(interpreter, "cases.onnx", "recipe.yaml", "batch", "interpreted")
+        told = lab.load("interpreted")
+        interpreted = [{key.removeprefix(kind): value for key, value in told.items() if key.startswith(kind)} for kind in ("output.", "grad.")]
+        return {"compiled": (lab.load("outputs"), lab.load("gradients")), "interpreted": interpreted}
 
     def score(self, case, evaluator, inputs):
         """What the loss adds up for one case, in float64."""
@@ -193,7 +201,7 @@ class Group:
                    for result, array in zip(results, case.outputs) if array.dtype == np.float32 and np.isfinite(array).all())  # fmt: skip
 
     def slopes(self, case, prefix, gradients):
-        """(by differences of two sizes, by our gradient) along one direction for each weight."""
+        """(weight, slopes by differences of two sizes, by each of our gradients) along one direction for each weight."""
         names = [value.name for value in case.model.graph.input]
         at = {name: array.astype(np.float64) if array.dtype == np.float32 else array for name, array in zip(names, case.inputs)}
         at |= {name: self.point[prefix + name].astype(np.float64) for name in names if prefix + name in self.point}
@@ -204,28 +212,29 @@ class Group:
         for name in names:
             if prefix + name not in self.point:
                 continue
-            direction, ours = random.uniform(0.5, 1.5, at[name].shape), gradients.get(prefix + name)
+            direction = random.uniform(0.5, 1.5, at[name].shape)
             numeric = []
             # Parts of the reference round to float32, others are steep: one of the steps suits.
             for step in (1e-3, 1e-5):
                 ends = [self.score(case, evaluator, at | {name: at[name] + sign * step * direction}) for sign in (1, -1)]
                 numeric.append((ends[0] - ends[1]) / (2 * step))
-            yield numeric, np.sum(ours * direction) if ours is not None else 0.0
+            yield name, numeric, {way: np.sum(known.get(prefix + name, 0.0) * direction) for way, known in gradients.items()}
 
 
-def check_results(group, outputs, report):
+def check_results(group, way, outputs, report):
     for number, case in enumerate(group.cases):
         for value, want in zip(case.model.graph.output, case.outputs):
             got = outputs[f"c{number}_{value.name}"]
             equal = got.shape == want.shape and np.allclose(got, want, case.rtol, max(case.atol, 1e-6), equal_nan=True)
-            report.check(equal, f"{case.name}: {value.name}" + ("" if equal else f"\n{got}\nexpected\n{want}"))
+            report.check(equal, f"{case.name}: {value.name} {way}" + ("" if equal else f"\n{got}\nexpected\n{want}"))
 
 
 def check_gradients(group, gradients, report):
     for number, case in enumerate(group.cases):
-        for numeric, ours in group.slopes(case, f"c{number}_", gradients):
-            near = np.isclose(ours, numeric, 5e-4, 1e-3).any()
-            report.check(near, f"{case.name}: gradient {ours:.6g}, by differences {numeric[0]:.6g}, {numeric[1]:.6g}")
+        for name, numeric, slopes in group.slopes(case, f"c{number}_", gradients):
+            for way, ours in slopes.items():
+                near = np.isclose(ours, numeric, 5e-4, 1e-3).any()
+                report.check(near, f"{case.name}: slope of {name} {way} {ours:.6g}, by differences {numeric[0]:.6g}, {numeric[1]:.6g}")
 
 
 def has_gradient(case):
@@ -254,9 +263,10 @@ for opset, cases in sorted(groups.items()):
         if isinstance(outcome, str):
             report.check(False, f"opset {opset}: {len(chosen)} cases\n{outcome}")
         elif trained:
-            check_gradients(group, outcome[1], report)
+            check_gradients(group, {way: gradients for way, (_, gradients) in outcome.items()}, report)
         else:
-            check_results(group, outcome[0], report)
+            for way, (outputs, _) in outcome.items():
+                check_results(group, way, outputs, report)
 for reason, count in sorted(skipped.items()):
     print(f"{count} cases left out: {reason}")
 report.finish()

@@ -1,0 +1,58 @@
+#!/usr/bin/env python3
+"""How far PyTorch's own bfloat16 is from float64, for models of another folder of recordings.
+
+    record_bfloat16.py SCRIPTS TARGET          needs torch, transformers
+
+SCRIPTS holds `export.py` and `zoo.py`, which recorded the models of one file `model.onnx` each. Every model is built again
+as they do; its float64 losses must be those of TARGET/NAME/golden.json. Writes TARGET/bfloat16.json: losses of ten updates
+under `torch.autocast(bfloat16)` over float32 weights, by model and optimizer. (`record.py` records the same with its models.)
+"""
+import copy
+import json
+import pathlib
+import sys
+
+import numpy as np
+import torch
+from torch import nn
+
+scripts, target = map(pathlib.Path, sys.argv[1:3])
+sys.path.insert(0, str(scripts))
+import export
+import zoo
+
+
+def train(step, batches, kind):
+    """As `export.train`, with the model and its loss under autocast."""
+    step, chosen = copy.deepcopy(step), export.OPTIMIZERS[kind]
+    optimizer, losses = export.optimizer(kind, step.parameters()), []
+    for batch in batches:
+        optimizer.zero_grad()
+        with torch.autocast("cpu", torch.bfloat16):
+            loss, _ = step(batch)
+        loss.backward()
+        if chosen["clip_norm"]:
+            nn.utils.clip_grad_norm_(step.parameters(), chosen["clip_norm"])
+        optimizer.step()
+        losses.append(loss.item())
+    return losses
+
+
+found = {}
+for entry in zoo.ZOO:
+    torch.manual_seed(0)
+    step, batches = export.Step(entry), export.batches(entry)
+    step.model.train()
+    for module in step.model.modules():
+        if isinstance(module, nn.Dropout):
+            module.p = 0.0
+    known = json.loads((target / entry.name / "golden.json").read_text())["runs"]
+    found[entry.name] = {}
+    for kind in export.OPTIMIZERS:
+        exact = export.train(step, batches, kind, torch.float64)
+        if not np.allclose(exact, known[kind]["float64"], rtol=1e-9):
+            sys.exit(f"{entry.name} {kind}: not the model that was recorded: {exact} instead of {known[kind]['float64']}")
+        found[entry.name][kind] = train(step, batches, kind)
+        apart = np.sqrt(np.mean(np.subtract(found[entry.name][kind], exact) ** 2))
+        print(f"{entry.name} {kind}: off by {apart:.1e}", flush=True)
+(target / "bfloat16.json").write_text(json.dumps(found, indent=1) + "\n")
