@@ -273,6 +273,10 @@ void Program::importNodes(Scope &scope, const google::protobuf::RepeatedPtrField
         context.fail("moec translates it from opset " + llvm::Twine(first) + " on");
       else
         context.fail("moec has no translation of this operator");
+      // Its results exist, though unknown: what reads them is no gap of its own.
+      for (int i = 0; i < node.output_size(); ++i)
+        if (context.wantsOutput(i))
+          context.output(i, {});
       continue;
     }
     importCall(context);

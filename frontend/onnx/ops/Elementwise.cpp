@@ -45,10 +45,35 @@ void mean(NodeContext &n) {
   n.output(0, n.make<ir::DivOp>(sum, n.splatLike(sum, static_cast<double>(values.size()))));
 }
 
+/// Integers to integer powers by repeated squaring, exactly; 0 for negative exponents, whatever the base.
+Value integerPower(NodeContext &n, Value base, Value exponent) {
+  // From 2^64 on only 0, 1 and -1 have powers that integers hold, and those depend on whether the exponent is odd.
+  constexpr int kBits = 6;
+  Value two = n.splatLike(base, 2.0), result = n.splatLike(base, 1.0);
+  Value negative = compare(n, ir::ComparePredicate::LT, exponent, n.splatLike(exponent, 0.0));
+  Value rest = n.make<ir::SubOp>(exponent, n.make<ir::MulOp>(n.make<ir::DivOp>(exponent, two), two));
+  exponent = n.make<ir::MinOp>(exponent, add(n, rest, 62.0));
+  for (int bit = 0; bit < kBits && !n.failed(); ++bit) {
+    Value half = n.make<ir::DivOp>(exponent, two);
+    Value odd = compare(n, ir::ComparePredicate::NE, exponent, n.make<ir::MulOp>(half, two));
+    result = n.make<ir::SelectOp>(odd, n.make<ir::MulOp>(result, base), result);
+    base = n.make<ir::MulOp>(base, base);
+    exponent = half;
+  }
+  return n.make<ir::SelectOp>(negative, n.splatLike(result, 0.0), result);
+}
+
 void power(NodeContext &n) {
   llvm::SmallVector<Value> values = broadcastOperands(n);
   if (n.failed())
     return n.output(0, {});
+  const Type element = n.element(values[0]);
+  if (isa<IntegerType>(element)) {
+    if (isa<IntegerType>(n.element(values[1])))
+      return n.output(0, integerPower(n, values[0], n.cast(values[1], element)));
+    Value wide = n.cast(values[0], n.element(values[1]));
+    return n.output(0, n.cast(n.make<ir::PowOp>(wide, values[1]), element));
+  }
   std::optional<ir::HostTensor> exponent = n.program.evaluate(n.input(1));
   if (exponent && exponent->size() == 1 && exponent->at(0) == 2.0)
     return n.output(0, n.make<ir::MulOp>(values[0], values[0]));

@@ -97,7 +97,23 @@ void gatherElements(NodeContext &n) {
   n.output(0, gatherRows(n, data, rowsOfElements(n, n.shape(data), indices, axis)));
 }
 
+/// Rows of `table` [R, …] replaced by rows of `terms` [count, …] at places known at compile time; the last one wins.
+Value overwritten(NodeContext &n, Value table, Value terms, const ir::HostTensor &places) {
+  const int64_t rows = n.shape(table).front();
+  Shape source = firstDims(rows);
+  for (int64_t i = 0; i < places.size(); ++i) {
+    if (places.ints[static_cast<size_t>(i)] < 0 || places.ints[static_cast<size_t>(i)] >= rows) {
+      n.fail("index " + llvm::Twine(places.ints[static_cast<size_t>(i)]) + " is outside of the data");
+      return {};
+    }
+    source[static_cast<size_t>(places.ints[static_cast<size_t>(i)])] = rows + i;
+  }
+  return pick(n, n.make<ir::ConcatOp>(ValueRange{table, terms}, 0), 0, source);
+}
+
 /// Data [R, …] with the updates [i…, …] at rows `rows.number` [i…]. For `none` equal indices leave the update open.
+/// Sums of floats, and indices known at compile time that overwrite, cost what they touch; all else compares every
+/// place with every update.
 Value scatterRows(NodeContext &n, Value data, Value updates, const Rows &rows, llvm::StringRef reduction) {
   if (n.failed())
     return {};
@@ -113,6 +129,8 @@ Value scatterRows(NodeContext &n, Value data, Value updates, const Rows &rows, l
     Value sum = n.make<ir::ScatterAddOp>(n.type(rows.table, n.element(data)), number, terms, Value());
     return n.reshape(n.make<ir::AddOp>(table, sum), result);
   }
+  if (std::optional<ir::HostTensor> known = reduction == "none" ? n.program.evaluate(number) : std::nullopt)
+    return n.reshape(overwritten(n, table, terms, *known), result);
   // Which updates arrive at which place: [R, count]
   Value hit = compare(n, ir::ComparePredicate::EQ, n.broadcast(number, {places, count}, {1}),
                       iota(n, {places, count}, n.element(number), 0));
@@ -125,7 +143,7 @@ Value scatterRows(NodeContext &n, Value data, Value updates, const Rows &rows, l
     Value moved = n.make<ir::GatherOp>(terms, source);
     return n.reshape(n.make<ir::SelectOp>(n.broadcast(found, rows.table, {0}), moved, table), result);
   }
-  if (reduction != "add" && reduction != "max" && reduction != "min") {
+  if (reduction != "add" && reduction != "mul" && reduction != "max" && reduction != "min") {
     n.fail("the reduction '" + reduction + "' is not supported");
     return {};
   }
@@ -139,6 +157,11 @@ Value scatterRows(NodeContext &n, Value data, Value updates, const Rows &rows, l
   if (reduction == "add") {
     Value sum = n.make<ir::SelectOp>(arrives, own, n.splatLike(own, 0.0));
     return n.reshape(n.make<ir::AddOp>(table, n.reduce(sum, ir::ReduceKind::Sum, {1}, false)), result);
+  }
+  if (reduction == "mul") {
+    Value factors = n.make<ir::SelectOp>(arrives, own, n.splatLike(own, 1.0));
+    Value product = n.reshape(productAlong(n, factors, 1), rows.table);
+    return n.reshape(n.make<ir::MulOp>(table, product), result);
   }
   // Places that nothing arrives at combine with themselves.
   Value candidates = n.make<ir::SelectOp>(arrives, own, n.broadcast(table, pairs, rowDims));

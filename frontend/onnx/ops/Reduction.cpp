@@ -90,19 +90,8 @@ void logOfSumOfExponentials(NodeContext &n) {
 void prod(NodeContext &n) {
   Reduction r = reduction(n);
   Value x = r.x;
-  for (int64_t dim : r.dims) {
-    while (!n.failed() && n.shape(x)[dim] > 1) {
-      const int64_t extent = n.shape(x)[dim], half = extent / 2;
-      Value pairs = n.make<ir::MulOp>(slicePart(n, x, dim, 0, half), slicePart(n, x, dim, half, 2 * half));
-      x = extent % 2 == 0 ? pairs
-                          : n.make<ir::ConcatOp>(ValueRange{pairs, slicePart(n, x, dim, 2 * half, extent)}, dim);
-    }
-    if (!n.failed() && n.shape(x)[dim] == 0) {
-      Shape one = n.shape(x);
-      one[dim] = 1;
-      x = n.splat(n.type(one, n.element(x)), 1.0);
-    }
-  }
+  for (int64_t dim : r.dims)
+    x = productAlong(n, x, dim);
   Shape to;
   for (auto [i, extent] : llvm::enumerate(n.shape(x)))
     if (r.keepDims || !llvm::is_contained(r.dims, static_cast<int64_t>(i)))

@@ -103,6 +103,20 @@ Value slicePart(NodeContext &n, Value x, int64_t axis, int64_t from, int64_t to)
   return n.make<ir::SliceOp>(x, starts, limits, strides);
 }
 
+Value productAlong(NodeContext &n, Value x, int64_t dim) {
+  while (!n.failed() && n.shape(x)[dim] > 1) {
+    const int64_t extent = n.shape(x)[dim], half = extent / 2;
+    Value pairs = n.make<ir::MulOp>(slicePart(n, x, dim, 0, half), slicePart(n, x, dim, half, 2 * half));
+    x = extent % 2 == 0 ? pairs : n.make<ir::ConcatOp>(ValueRange{pairs, slicePart(n, x, dim, 2 * half, extent)}, dim);
+  }
+  if (!n.failed() && n.shape(x)[dim] == 0) {
+    Shape one = n.shape(x);
+    one[dim] = 1;
+    x = n.splat(n.type(one, n.element(x)), 1.0);
+  }
+  return x;
+}
+
 Value compare(NodeContext &n, ir::ComparePredicate predicate, Value a, Value b) {
   return n.make<ir::CompareOp>(predicate, a, b);
 }

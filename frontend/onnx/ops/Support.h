@@ -37,6 +37,10 @@ mlir::Value pick(NodeContext &n, mlir::Value x, int64_t axis, llvm::ArrayRef<int
 /// The part [from, to) of dimension `axis`.
 mlir::Value slicePart(NodeContext &n, mlir::Value x, int64_t axis, int64_t from, int64_t to);
 
+/// The product over dimension `dim`, which keeps the extent 1; halves are multiplied, so that gradients need no
+/// division.
+mlir::Value productAlong(NodeContext &n, mlir::Value x, int64_t dim);
+
 mlir::Value compare(NodeContext &n, ir::ComparePredicate predicate, mlir::Value a, mlir::Value b);
 
 /// Numbers of either kind; scalars of the element type of `a` in place of tensors.

@@ -4,8 +4,8 @@
     record_bfloat16.py SCRIPTS TARGET          needs torch, transformers
 
 SCRIPTS holds `export.py` and `zoo.py`, which recorded the models of one file `model.onnx` each. Every model is built again
-as they do; its float64 losses must be those of TARGET/NAME/golden.json. Writes TARGET/bfloat16.json: losses of ten updates
-under `torch.autocast(bfloat16)` over float32 weights, by model and optimizer. (`record.py` records the same with its models.)
+as they do; its float64 losses must be those of TARGET/NAME/golden.json. Writes TARGET/bfloat16.json: what `record.py` calls
+`bfloat16_apart`, by model and optimizer, and the losses of the model itself.
 """
 import copy
 import json
@@ -19,6 +19,7 @@ from torch import nn
 scripts, target = map(pathlib.Path, sys.argv[1:3])
 sys.path.insert(0, str(scripts))
 import export
+import record
 import zoo
 
 
@@ -52,7 +53,12 @@ for entry in zoo.ZOO:
         exact = export.train(step, batches, kind, torch.float64)
         if not np.allclose(exact, known[kind]["float64"], rtol=1e-9):
             sys.exit(f"{entry.name} {kind}: not the model that was recorded: {exact} instead of {known[kind]['float64']}")
-        found[entry.name][kind] = train(step, batches, kind)
-        apart = np.sqrt(np.mean(np.subtract(found[entry.name][kind], exact) ** 2))
-        print(f"{entry.name} {kind}: off by {apart:.1e}", flush=True)
+
+        def losses(each, dtype, kind=kind, batches=batches):
+            return train(each, batches, kind) if dtype == torch.bfloat16 else export.train(each, batches, kind, dtype)
+
+        distance = record.apart(step, losses)
+        found[entry.name][kind] = {"losses": losses(step, torch.bfloat16), "bfloat16_apart": distance}
+        alone = np.sqrt(np.mean(np.subtract(found[entry.name][kind]["losses"], exact) ** 2))
+        print(f"{entry.name} {kind}: off by {distance:.1e}, the model itself by {alone:.1e}", flush=True)
 (target / "bfloat16.json").write_text(json.dumps(found, indent=1) + "\n")

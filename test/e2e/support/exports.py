@@ -20,7 +20,7 @@ class Export:
     bind: dict  # sizes of symbolic dimensions
     tensors: dict  # of update 0, in float64: `grad.INITIALIZER`, `output.NAME`
     gradient_norm: float  # of all gradients
-    runs: dict  # {"sgd": {"hyperparameters", "float64": losses, "bfloat16": losses of torch.autocast}, "adamw": …}
+    runs: dict  # {"sgd": {"hyperparameters", "float64": losses, "bfloat16_apart"}, "adamw": …}
 
     def compile(self, kind, plan, precision="f32"):
         """Compiles the model with the optimizer of one run."""
@@ -45,14 +45,14 @@ def single(folder):
     tensors = {key: value for key, value in tensors.items() if key.startswith(("grad.", "output."))}
     bind = {"batch": 4, "seq": 32} if facts["symbolic"] else {}
     narrow = json.loads((folder.parent / "bfloat16.json").read_text())[folder.name]
-    runs = {kind: run | {"bfloat16": narrow[kind]} for kind, run in facts["runs"].items()}
+    runs = {kind: run | {"bfloat16_apart": narrow[kind]["bfloat16_apart"]} for kind, run in facts["runs"].items()}
     yield Export(folder.name, folder / "model.onnx", folder / "inputs.safetensors", recipe, bind, tensors, facts["gradient_norm"], runs)
 
 
 def several(folder):
     """A folder of `record.py`: several exports of one model. Half of them run with one optimizer, half with the other."""
     facts, golden = json.loads((folder / "golden.json").read_text()), lab.load(folder / "golden.safetensors")
-    runs = {kind: {"hyperparameters": run["hyperparameters"]} | run["losses"] for kind, run in facts["updates"].items()}
+    runs = {kind: run | run["losses"] for kind, run in facts["updates"].items()}
     for number, (form, said) in enumerate(facts["forms"].items()):
         tensors = {"output.logits": golden["output.logits"]}
         for initializer, (parameter, transposed) in said["parameters"].items():
