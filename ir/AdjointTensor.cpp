@@ -243,12 +243,16 @@ MOE_ADJOINT(GatherOp) {
   if (!needed.test(0))
     return success();
   RankedTensorType table = typeOf(getTable());
-  Type type = RankedTensorType::get(table.getShape(), table.getElementType());
+  // A row that many indices name sums as many gradients: in float32 at least, whatever the rows are.
+  const bool narrow = table.getElementTypeBitWidth() < 32;
+  Value rows = narrow ? b.cast(resultGrads[0], b.builder.getF32Type()) : resultGrads[0];
+  Type type = RankedTensorType::get(table.getShape(), typeOf(rows).getElementType());
   LayoutRule rule = scatterAddRule(typeOf(getIndex()).getRank(), table.getRank(), /*hasInit=*/false);
-  Type operands[] = {getIndex().getType(), resultGrads[0].getType()};
+  Type operands[] = {getIndex().getType(), rows.getType()};
   if (failed(inferLayouts(getLoc(), rule, operands, type)))
     return failure();
-  grads[0] = b.make<ScatterAddOp>(type, getIndex(), resultGrads[0], Value());
+  Value sum = b.make<ScatterAddOp>(type, getIndex(), rows, Value());
+  grads[0] = narrow ? b.cast(sum, table.getElementType()) : sum;
   return success();
 }
 
