@@ -283,12 +283,16 @@ void Model::checkTensor(const onnx::TensorProto &tensor, llvm::StringSet<> &dama
     escapes |= *part == "..";
   if (escapes)
     return refuse("its external data '" + place->location + "' lie outside the folder of the model");
+  if (place->location.find('\0') != std::string::npos)
+    return refuse("the name of its external data holds a zero byte");
   if (damaged.contains(place->location))
     return;
   llvm::SmallString<256> name(folder());
   path::append(name, place->location);
   llvm::sys::fs::file_status status;
   std::error_code code = llvm::sys::fs::status(name, status);
+  if (!code && llvm::sys::fs::is_directory(status))
+    code = std::make_error_code(std::errc::is_a_directory);
   const bool tooShort = !code && (place->offset > status.getSize() || bytes > status.getSize() - place->offset);
   if (code || tooShort)
     damaged.insert(place->location);

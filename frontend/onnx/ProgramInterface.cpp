@@ -126,8 +126,11 @@ bool Program::returnOutputs(func::FuncOp function, Scope &scope) {
   bool complete = true;
   for (const std::string &name : names) {
     const bool known = scope.values.count(name) || session.model.initializer(name);
+    // An output of the file that has no value behind a gap is none of its own.
+    const bool declared = llvm::any_of(session.model.graph().output(),
+                                       [&](const onnx::ValueInfoProto &output) { return output.name() == name; });
     Value value = known ? lookup(scope, name) : Value();
-    if (!known) {
+    if (!known && !(declared && !session.gaps.empty())) {
       std::string available;
       for (const onnx::ValueInfoProto &output : session.model.graph().output())
         available += (available.empty() ? "" : ", ") + output.name();

@@ -37,7 +37,9 @@ Scope scopeOf(NodeContext &n, const onnx::GraphProto &body, llvm::StringRef name
 
 /// Makes output `index` of the node mean what `name` means in `inner`.
 void passOutput(NodeContext &n, Scope &inner, llvm::StringRef name, int index) {
-  if (n.wantsOutput(index) && !n.failed())
+  if (n.wantsOutput(index) && n.failed())
+    n.output(index, {});
+  else if (n.wantsOutput(index))
     n.program.share(inner, name, n.scope, n.node.output(index));
 }
 

@@ -1,0 +1,157 @@
+"""Models made to hurt: `moec compile` refuses each with a message, within ten seconds of processor time and 1 GB.
+
+Sizes that overflow, graphs that never end, weights outside of the model's folder, nesting without bounds, a million nodes.
+"""
+import os
+import pathlib
+import re
+import resource
+import subprocess
+import sys
+
+import numpy as np
+import onnx
+from onnx import TensorProto, helper, numpy_helper
+
+sys.path.insert(0, os.path.join(os.environ["MOEC_ROOT"], "test/e2e/support"))
+import lab
+
+SECONDS, BYTES = 10, 1 << 30
+report = lab.Report()
+FLOAT, INT64, BOOL = TensorProto.FLOAT, TensorProto.INT64, TensorProto.BOOL
+
+
+def model(nodes, inputs=(("x", [4]),), weights=(), functions=(), name="hostile.onnx"):
+    """Writes a model with the output `y`."""
+    graph = helper.make_graph(nodes, "hostile", [helper.make_tensor_value_info(key, FLOAT, shape) for key, shape in inputs],
+                              [helper.make_tensor_value_info("y", FLOAT, None)], list(weights))  # fmt: skip
+    opsets = [helper.make_opsetid("", 20), helper.make_opsetid("f", 1)]
+    pathlib.Path(name).write_bytes(helper.make_model(graph, functions=list(functions), opset_imports=opsets).SerializeToString())
+
+
+def refuses(what, *texts):
+    """The model just written must be refused by a message that has all `texts`, and not for its loss."""
+    with open("message", "w+", errors="replace") as message:
+        process = subprocess.Popen(["moec", "compile", "hostile.onnx", "--recipe", "recipe.yaml", "-o", "p.moe"], stdout=message, stderr=message,
+                                   preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_CPU, (3 * SECONDS, 3 * SECONDS)))  # fmt: skip
+        _, status, used = os.wait4(process.pid, 0)
+    text, code = pathlib.Path("message").read_text(errors="replace"), os.waitstatus_to_exitcode(status)
+    seconds, size = used.ru_utime + used.ru_stime, used.ru_maxrss << 10
+    faults = [] if code == 1 else [f"exit code {code} instead of 1"]
+    faults += [] if re.search("^error: ", text, re.M) else ["no message"]
+    faults += [f"no '{part}' in the message" for part in texts if part not in text]
+    faults += ["complaint of the loss"] if "loss" in text else []
+    faults += [f"{seconds:.1f} s"] if seconds > SECONDS else []
+    faults += [f"{size >> 20} MB"] if size > BYTES else []
+    report.check(not faults, f"{what}: {'; '.join(faults)} {text[:300] if faults else text.splitlines()[0][:120]}")
+
+
+def constant(name, values):
+    return helper.make_node("Constant", [], [name], value=numpy_helper.from_array(np.array(values, np.int64), name))
+
+
+def node(kind, inputs, outputs, **attributes):
+    return helper.make_node(kind, inputs, outputs, **attributes)
+
+
+def weight(dims, **fields):
+    tensor = TensorProto(name="w", data_type=FLOAT, dims=dims, **fields)
+    return tensor
+
+
+def outside(location, offset=0, length=16):
+    tensor = weight([4], data_location=TensorProto.EXTERNAL)
+    for key, value in (("location", location), ("offset", str(offset)), ("length", str(length))):
+        tensor.external_data.add(key=key, value=value)
+    return tensor
+
+
+pathlib.Path("recipe.yaml").write_text("loss: {output: y}\nparameters: {default: train}\n")
+add = [node("Add", ["x", "w"], ["z"]), node("ReduceSum", ["z"], ["y"], keepdims=0)]
+
+# Sizes.
+for dims in ([1 << 62, 4], [1 << 32, 1 << 32], [(1 << 63) - 1]):
+    model([node("ReduceSum", ["x"], ["y"], keepdims=0)], [("x", dims)])
+    refuses(f"an input of {dims}")
+    model(add, weights=[weight(dims, raw_data=b"\0" * 16)])
+    refuses(f"a weight of {dims}", "w")
+model([node("ReduceSum", ["x"], ["y"], keepdims=0)], [("x", [-4])])
+refuses("an input of a negative size", "x")
+model(add, weights=[weight([-4], raw_data=b"\0" * 16)])
+refuses("a weight of a negative size", "w")
+for what, values in (("huge", [1 << 31, 1 << 31]), ("negative", [-7]), ("overflowing", [1 << 62, 4])):
+    model([constant("s", values), node("ConstantOfShape", ["s"], ["c"]), node("ReduceSum", ["c"], ["d"], keepdims=0), node("Add", ["x", "d"], ["y"])])
+    refuses(f"a constant of {what} shape", "c")
+    model([constant("s", values), node("Expand", ["x", "s"], ["c"]), node("ReduceSum", ["c"], ["y"], keepdims=0)])
+    refuses(f"an expansion to {what} shape", "c")
+model([constant("s", [1 << 40]), node("Tile", ["x", "s"], ["c"]), node("ReduceSum", ["c"], ["y"], keepdims=0)])
+refuses("a repetition without end", "c")
+model([constant("s", [1 << 60, 1 << 60]), node("Pad", ["x", "s"], ["c"]), node("ReduceSum", ["c"], ["y"], keepdims=0)])
+refuses("a padding without end", "c")
+scalars = [node("Constant", [], [key], value_int=value) for key, value in (("a", 0), ("b", 1 << 50), ("step", 1))]
+model([*scalars, node("Range", ["a", "b", "step"], ["r"]), node("Cast", ["r"], ["c"], to=FLOAT), node("ReduceSum", ["c"], ["y"], keepdims=0)])
+refuses("a range without end", "r")
+model([node("Conv", ["x", "w"], ["c"], pads=[1 << 40, 1 << 40]), node("ReduceSum", ["c"], ["y"], keepdims=0)], [("x", [1, 1, 4])],
+      [weight([1, 1, 2], raw_data=b"\0" * 8)])  # fmt: skip
+refuses("a convolution with padding without end", "c")
+
+# Graphs that do not end.
+model([node("Add", ["x", "y"], ["z"]), node("Add", ["z", "x"], ["y"])])
+refuses("a cycle")
+call = helper.make_function("f", "Again", ["a"], ["b"], [node("Again", ["a"], ["b"], domain="f")], [helper.make_opsetid("f", 1)])
+model([node("Again", ["x"], ["y"], domain="f")], functions=[call])
+refuses("a function that calls itself")
+doubling = [helper.make_function("f", f"F{i}", ["a"], ["c"], [node(f"F{i + 1}", ["a"], ["b"], domain="f"), node(f"F{i + 1}", ["b"], ["c"], domain="f")],
+                                 [helper.make_opsetid("f", 1)]) for i in range(60)]  # fmt: skip
+last = helper.make_function("f", "F60", ["a"], ["b"], [node("Identity", ["a"], ["b"])], [helper.make_opsetid("", 20)])
+model([node("F0", ["x"], ["y"], domain="f")], functions=[*doubling, last])
+refuses("functions that double sixty times")
+body = helper.make_graph([node("Identity", ["on"], ["still"]), node("Add", ["v", "v"], ["w"])], "body",
+                         [helper.make_tensor_value_info("i", INT64, []), helper.make_tensor_value_info("on", BOOL, []), helper.make_tensor_value_info("v", FLOAT, [4])],
+                         [helper.make_tensor_value_info("still", BOOL, []), helper.make_tensor_value_info("w", FLOAT, [4])])  # fmt: skip
+model([node("Constant", [], ["n"], value_int=1 << 60), node("Loop", ["n", "", "x"], ["y"], body=body)])
+refuses("a loop without end", "y")
+
+# Nesting.
+def field(number, content):
+    """A length-delimited field of a protobuf message; the library that writes them refuses deep nesting itself."""
+    size, length = len(content), b""
+    while size > 127:
+        length, size = length + bytes([size & 127 | 128]), size >> 7
+    return bytes([number << 3 | 2]) + length + bytes([size]) + content
+
+
+model([node("Identity", ["x"], ["y"])])
+shallow = pathlib.Path("hostile.onnx").read_bytes()
+for depth in (90, 2000):
+    branch = field(1, field(1, b"x") + field(2, b"y") + field(4, b"Identity")) + field(12, field(1, b"y"))
+    for _ in range(depth):
+        attributes = b"".join(field(5, field(1, name) + b"\xa0\x01\x05" + field(6, branch if name[0] == 116 else b"")) for name in (b"then_branch", b"else_branch"))
+        branch = field(1, field(1, b"x") + field(2, b"y") + field(4, b"If") + attributes) + field(12, field(1, b"y"))
+    # A message that is written twice is merged: these nodes come behind those of the first graph.
+    pathlib.Path("hostile.onnx").write_bytes(shallow + field(7, branch))
+    refuses(f"branches {depth} deep")
+
+# Weights outside.
+os.mkdir("folder")
+for path in ("elsewhere", "folder/inside"):
+    pathlib.Path(path).write_bytes(b"\0" * 64)
+os.chdir("folder")
+os.rename("../recipe.yaml", "recipe.yaml")
+for location in ("/etc/passwd", "../elsewhere", "a/../../elsewhere", "", ".", "inside\0", "none"):
+    model(add, weights=[outside(location)])
+    refuses(f"weights at {location!r}", "initializer 'w'")
+for offset, length in ((60, 16), (1 << 63, 16), (-4, 16), (0, 12), (0, 1 << 62)):
+    model(add, weights=[outside("inside", offset, length)])
+    refuses(f"weights from byte {offset}, {length} bytes long", "initializer 'w'")
+
+# A million nodes.
+large = onnx.ModelProto()
+model([node("Identity", ["x"], ["y"])])
+large.ParseFromString(pathlib.Path("hostile.onnx").read_bytes())
+del large.graph.node[:]
+for i in range(1_000_000):
+    large.graph.node.add(op_type="Neg", input=["x" if i == 0 else f"v{i - 1}"], output=["y" if i == 999_999 else f"v{i}"])
+pathlib.Path("hostile.onnx").write_bytes(large.SerializeToString())
+refuses("a million nodes", "nodes")
+report.finish()
