@@ -20,9 +20,9 @@
 //
 //===--------------------------------------------------------------------------------------------------------------===//
 
-#include "runtime/cuda/CudaDevice.h"
 #include "runtime/cuda/Steps.h"
 #include "runtime/plan/StepKind.h"
+#include "test/e2e/support/SimulatedPlan.h"
 
 #include <algorithm>
 #include <array>
@@ -34,6 +34,8 @@
 #include <set>
 
 using namespace moe;
+using test::require;
+using test::start;
 
 namespace {
 
@@ -120,37 +122,6 @@ Listing listSteps(const plan::Plan &plan) {
         addProgram(listing.plan, step);
       }
   return listing;
-}
-
-void require(const Status &status) {
-  if (status)
-    return;
-  std::cerr << status.error().str() << "\n";
-  std::exit(1);
-}
-
-/// Parameters, moments and inputs that no kernel finds remarkable.
-void fill(Device &device, const plan::Plan &plan) {
-  std::mt19937 random(1);
-  std::uniform_real_distribution<float> uniform(0, 0.1F);
-  auto write = [&](const plan::Slice &slice, auto draw) {
-    std::vector<decltype(draw())> values(slice.bytes() / sizeof(draw()));
-    std::ranges::generate(values, draw);
-    require(device.write(slice, std::as_bytes(std::span(values))));
-  };
-  for (const plan::StateTensor &tensor : plan.state())
-    if (tensor.dtype() == plan::F32 && tensor.kind() != plan::StateTensor::GRADIENT)
-      write(tensor.slice(), [&] { return uniform(random); });
-  for (const plan::Input &input : plan.inputs())
-    write(input.staging(), [&] { return static_cast<int64_t>(random() % 8); });
-}
-
-std::unique_ptr<Device> start(const PlanFile &file) {
-  std::unique_ptr<Device> device = cuda::createCudaDevice();
-  require(device->prepare(file.plan));
-  require(device->initialize(file, {}));
-  fill(*device, file.plan);
-  return device;
 }
 
 using Contents = std::vector<std::vector<std::byte>>;

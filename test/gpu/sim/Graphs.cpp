@@ -4,6 +4,7 @@
 //
 //===--------------------------------------------------------------------------------------------------------------===//
 
+#include "runtime/plan/plan.pb.h"
 #include "test/gpu/sim/State.h"
 #include "test/gpu/sim/Streams.h"
 #include "test/gpu/sim/Undefined.h"
@@ -70,6 +71,34 @@ std::vector<size_t> order(const std::vector<Group> &groups, bool lastFirst) {
   return result;
 }
 
+bool conflict(const Step &a, const Step &b) {
+  auto beginOf = [](const MoeSimAccess &access) { return static_cast<const std::byte *>(access.address); };
+  for (const MoeSimAccess &x : a.accesses)
+    for (const MoeSimAccess &y : b.accesses)
+      if ((x.access != plan::Operand::READ || y.access != plan::Operand::READ) && beginOf(x) < beginOf(y) + y.bytes &&
+          beginOf(y) < beginOf(x) + x.bytes)
+        return true;
+  return false;
+}
+
+/// Steps that touch the same memory, one of them writing, and that no event orders: on a device they may run at once.
+/// Orders of whole steps do not show it where they share scratch, or where both write the same.
+std::string findUnordered(const std::vector<Group> &groups) {
+  std::vector<std::vector<bool>> earlier(groups.size(), std::vector<bool>(groups.size()));
+  for (size_t i = 0; i < groups.size(); ++i) {
+    for (size_t direct : groups[i].after) {
+      earlier[i][direct] = true;
+      for (size_t j = 0; j < direct; ++j)
+        earlier[i][j] = earlier[i][j] || earlier[direct][j];
+    }
+    for (size_t j = 0; j < i; ++j)
+      if (!earlier[i][j] && groups[i].step && groups[j].step && conflict(*groups[i].step, *groups[j].step))
+        return "steps '" + groups[j].step->name + "' and '" + groups[i].step->name +
+               "' touch the same memory, and no event orders them";
+  }
+  return {};
+}
+
 std::string runInOrder(const std::vector<Group> &groups, const std::vector<size_t> &order) {
   for (size_t index : order)
     if (std::string problem = runStep(groups[index].step, groups[index].tasks); !problem.empty())
@@ -96,6 +125,8 @@ std::string runGraph(const std::vector<GraphNode> &nodes) {
   if (forward == backward)
     return runInOrder(groups, forward);
 
+  if (std::string problem = findUnordered(groups); !problem.empty())
+    return problem;
   Contents before = save();
   Undefined undefinedBefore = undefinedMemory();
   if (std::string problem = runInOrder(groups, backward); !problem.empty())

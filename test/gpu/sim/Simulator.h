@@ -12,9 +12,9 @@
 //  * A step with kernels or products runs twice, with opposite orders of threads, other garbage, and then also other
 //    values around; a bit that differs is an error.
 //  * Fresh memory, scratch of earlier steps and what a step leaves of the slices it declares to write are undefined.
-//  They
-//    hold garbage, too, for steps that read them, and NaN or -1 for the host. Copies of them are as undefined.
-//  * A graph that is no chain runs in two extreme topological orders; device memory that differs is an error.
+//    They hold garbage, too, for steps that read them, and NaN or -1 for the host. Copies of them are as undefined.
+//  * In a graph that is no chain, steps that touch the same memory, one of them writing, must be ordered by events.
+//    It runs in two extreme topological orders; device memory that differs is an error.
 //  * While a stream is captured, whatever CUDA refuses is refused and invalidates the capture.
 //
 // An error is a code of CUDA's; cudaGetErrorString says in words what was found. Read from the environment, once:
