@@ -101,6 +101,15 @@ TEST(ModelInputs, FindPartners) {
             (std::vector<Tokens>{{0, 1, 2, 3}, {7, 8, 0, 0}, {0, 0, 0, 0}, {8, 9, -100, -100}}));
 }
 
+// Names that say nothing of a decoder: it is what comes after the encoder.
+TEST(ModelInputs, DecodersComeLast) {
+  Inputs inputs;
+  inputs.add("src_tokens", 4, plan::I64, 20);
+  inputs.add("prev_output_tokens", 4, plan::I64, 20);
+  inputs.add("labels", 4, plan::I64, 20);
+  EXPECT_EQ(inputs.describe().labelSource(), 1);
+}
+
 TEST(ModelInputs, RefuseWhatHasNoRows) {
   Inputs inputs = encoderDecoder();
   inputs.plan.mutable_inputs(1)->set_shape(0, 3);
@@ -128,8 +137,9 @@ TEST(CompleteSample, MasksAndPadding) {
   std::vector<Tokens> rows = complete(starting, sampleOf({{5, 6, 1, 7, 1}, {}, {}, {}, {8, 9, -100}}));
   EXPECT_EQ(rows[2], (Tokens{2, 8, 9, 1}));
   EXPECT_EQ(rows[3], (Tokens{1, 1, 1, 0}));
-  // A tail of the padding token that the user names is padding.
+  // A tail of the padding token that the user names is padding; attention to nothing would be no number.
   EXPECT_EQ(rows[1], (Tokens{1, 1, 1, 1, 0}));
+  EXPECT_EQ(complete(starting, sampleOf({{1, 1, 1, 1, 1}, {}, {}, {}, {8}}))[1], (Tokens{1, 0, 0, 0, 0}));
 }
 
 TEST(CompleteSample, RefusesWhatDoesNotFit) {
