@@ -23,6 +23,7 @@ static std::map<std::string, std::string> toMetadata(const CheckpointInfo &info)
           {"moe.data.windows", std::to_string(info.windows)},
           {"moe.data.sample_length", std::to_string(info.sampleLength)},
           {"moe.data.seed", std::to_string(info.seed)},
+          {"moe.data.order", info.inOrder ? "file" : "shuffled"},
           {"moe.routing_groups", std::to_string(info.routingGroups)},
           {"moe.model_digest", hexText(info.modelDigest)}};
 }
@@ -82,6 +83,9 @@ Expected<CheckpointFile> CheckpointFile::open(const std::filesystem::path &path)
       !parseField(metadata, "moe.routing_groups", info.routingGroups) ||
       !parseField(metadata, "moe.model_digest", info.modelDigest, 16))
     return error("not a checkpoint", path.string(), "its metadata are incomplete");
+  // Checkpoints from before there was a choice do not tell.
+  if (auto order = metadata.find("moe.data.order"); order != metadata.end())
+    info.inOrder = order->second == "file";
   return result;
 }
 

@@ -23,6 +23,7 @@ struct CheckpointInfo {
   int64_t windows = 0;       ///< samples of one epoch of the training data
   int64_t sampleLength = 0;  ///< tokens of a sample's input
   uint64_t seed = 0;         ///< of the sample order
+  bool inOrder = false;      ///< samples came as the file has them, not shuffled
   int64_t routingGroups = 0; ///< of the model
   uint64_t modelDigest = 0;  ///< XXH3-64 of the ONNX message
 };

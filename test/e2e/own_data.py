@@ -149,6 +149,11 @@ for plan, data, flags in (("gpt2.moe", "megatron", []), ("bart.moe", "translatio
                  f"{data}: a resumed run is the uninterrupted one, bit for bit")  # fmt: skip
 other = train("gpt2.moe", "windows.jsonl", "--resume", updates=15, folder="gpt2.moe.whole", keep=True)
 report.check("update 14" in other.stderr, "the same samples in another file continue a run")
+wrong = train("gpt2.moe", "windows.jsonl", "--resume", "--in-order", updates=16, folder="gpt2.moe.whole", keep=True, code=1)
+report.check("another order" in wrong.stderr and "leave out --in-order" in wrong.stderr, "another order does not")
+ordered = losses("gpt2.moe", "stream.npy", "--in-order", updates=3, folder="ordered")
+ordered += losses("gpt2.moe", "stream.npy", "--in-order", "--resume", updates=6, folder="ordered", keep=True)
+report.check(ordered == losses("gpt2.moe", "windows.jsonl", "--in-order"), "a run in the order of the file resumes")
 wrong = train("gpt2.moe", "pieces.jsonl", "--resume", updates=16, folder="gpt2.moe.whole", keep=True, code=1)
 report.check("other training data" in wrong.stderr, "other samples do not")
 

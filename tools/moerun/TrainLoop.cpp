@@ -48,6 +48,11 @@ Status TrainLoop::resume(const CheckpointInfo &info, bool keepDataPosition) {
                  "its samples were shuffled with seed " + std::to_string(info.seed) + ", now it is " +
                      std::to_string(options.seed),
                  "leave --seed out, or start at the beginning of the data with --reset-dataloader");
+  if (info.inOrder != options.inOrder)
+    return error("the checkpoint was made with another order of the data", {},
+                 info.inOrder ? "its samples came as the file has them" : "its samples were shuffled",
+                 std::string(info.inOrder ? "give" : "leave out") +
+                     " --in-order, or start at the beginning of the data with --reset-dataloader");
   samples.seek(info.samples);
   return {};
 }
@@ -91,6 +96,7 @@ Status TrainLoop::save() {
                       .windows = samples.source().count(),
                       .sampleLength = samples.source().length(),
                       .seed = options.seed,
+                      .inOrder = options.inOrder,
                       .routingGroups = session.plan().header().routing_groups(),
                       .modelDigest = session.plan().header().model().digest()};
   if (Status status = folder.save(session, info, options.keepLast); !status)

@@ -227,6 +227,12 @@ TEST(TrainLoop, RefusesOtherDataOnResume) {
   info.windows = 89;
   info.seed = 4;
   EXPECT_FALSE(run.loop->resume(info, true));
+  info.seed = 3;
+  info.inOrder = true;
+  status = run.loop->resume(info, true);
+  ASSERT_FALSE(status);
+  EXPECT_NE(status.error().remedy.find("give --in-order"), std::string::npos);
+  EXPECT_TRUE(run.loop->resume(info, false));
 }
 
 // Validation must not change training, and its numbers are means over every held-out token.
