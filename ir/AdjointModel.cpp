@@ -63,6 +63,27 @@ AdjointReads LayerNormOp::adjointReads() {
   return AdjointReads::of(*this, {0, 1}, {1, 2});
 }
 
+MOE_ADJOINT(RmsNormOp) {
+  if (failed(rejectGradients(*this, resultGrads, {1})))
+    return failure();
+  TensorBuilder b(builder, getLoc());
+  Value x = getInput(), dy = resultGrads[0], rstd = b.broadcastRows(getRstd(), x), normal = b.mul(x, rstd);
+  if (needed.test(0)) {
+    Value g = b.mul(dy, b.broadcastLast(getScale(), x));
+    double inverse = 1.0 / static_cast<double>(typeOf(x).getShape().back());
+    Value meanGN = b.mul(b.reduceLast(ReduceKind::Sum, b.mul(g, normal)), inverse);
+    grads[0] = b.mul(b.sub(g, b.mul(normal, b.broadcastRows(meanGN, x))), rstd);
+  }
+  if (needed.test(1))
+    grads[1] =
+        b.reduce(ReduceKind::Sum, b.mul(dy, normal), llvm::to_vector(llvm::seq<int64_t>(0, typeOf(x).getRank() - 1)));
+  return success();
+}
+
+AdjointReads RmsNormOp::adjointReads() {
+  return AdjointReads::of(*this, {0, 1}, {1});
+}
+
 MOE_ADJOINT(SoftmaxCrossEntropyOp) {
   if (failed(rejectGradients(*this, resultGrads, {1})))
     return failure();
@@ -82,25 +103,6 @@ MOE_ADJOINT(SoftmaxCrossEntropyOp) {
 
 AdjointReads SoftmaxCrossEntropyOp::adjointReads() {
   return AdjointReads::of(*this, {0, 1}, {1});
-}
-
-MOE_ADJOINT(AttentionOp) {
-  if (failed(rejectGradients(*this, resultGrads, {1})))
-    return failure();
-  auto backward = AttentionBackwardOp::create(builder, getLoc(), resultGrads[0], getQuery(), getKey(), getValue(),
-                                              getResult(), getLse(), getPadding(), getRng(), getScale(), getCausal(),
-                                              getRate(), getSeed(), getSite());
-  for (unsigned i = 0; i < 3; ++i)
-    if (needed.test(i))
-      grads[i] = backward->getResult(i);
-  return success();
-}
-
-AdjointReads AttentionOp::adjointReads() {
-  AdjointReads reads = AdjointReads::of(*this, {0, 1, 2}, {0, 1});
-  for (unsigned i = 3; i < getNumOperands(); ++i)
-    reads.operands.set(i);
-  return reads;
 }
 
 MOE_ADJOINT(RouteOp) {

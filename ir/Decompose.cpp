@@ -8,7 +8,6 @@
 
 #include "llvm/ADT/Sequence.h"
 #include <cmath>
-#include <limits>
 #include <numbers>
 
 using namespace mlir;
@@ -86,6 +85,15 @@ MOE_DECOMPOSE(LayerNormOp) {
   return Values{b.add(scaled, b.broadcastLast(getBias(), x)), mean, rstd};
 }
 
+MOE_DECOMPOSE(RmsNormOp) {
+  TensorBuilder b(builder, getLoc());
+  Value x = getInput();
+  double inverse = 1.0 / static_cast<double>(typeOf(x).getShape().back());
+  Value square = b.mul(b.reduceLast(ReduceKind::Sum, b.mul(x, x)), inverse);
+  Value rstd = b.rsqrt(b.add(square, getEpsilon().convertToDouble()));
+  return Values{b.mul(b.mul(x, b.broadcastRows(rstd, x)), b.broadcastLast(getScale(), x)), rstd};
+}
+
 MOE_DECOMPOSE(SoftmaxCrossEntropyOp) {
   TensorBuilder b(builder, getLoc());
   Value x = getLogits(), labels = getLabels();
@@ -99,57 +107,6 @@ MOE_DECOMPOSE(SoftmaxCrossEntropyOp) {
   Value picked = b.reduceLast(ReduceKind::Sum, b.select(hit, x, b.splatLike(x, 0.0)));
   Value counted = b.compare(ComparePredicate::NE, labels, b.splatLike(labels, static_cast<int64_t>(getIgnoreIndex())));
   return Values{b.select(counted, b.sub(lse, picked), b.splatLike(lse, 0.0)), lse};
-}
-
-//===----------------------------------------------------------------------------------------------------------------===//
-// Attention
-//===----------------------------------------------------------------------------------------------------------------===//
-
-bool AttentionOp::decomposesForCodegen() {
-  return false;
-}
-
-MOE_DECOMPOSE(AttentionOp) {
-  TensorBuilder b(builder, getLoc());
-  RankedTensorType q = typeOf(getQuery()), k = typeOf(getKey());
-  int64_t batch = q.getDimSize(0), queries = q.getDimSize(1), heads = q.getDimSize(2), width = q.getDimSize(3);
-  int64_t keys = k.getDimSize(1), group = heads / k.getDimSize(2);
-  // Every query head of a group sees the same key head: [B,S,Hkv,D] -> [B,S,H,D].
-  auto repeat = [&](Value v) {
-    Value wide = b.broadcast(v, {batch, keys, heads / group, group, width}, {0, 1, 2, 4});
-    return b.reshape(wide, {batch, keys, heads, width});
-  };
-  Value key = group == 1 ? getKey() : repeat(getKey()), value = group == 1 ? getValue() : repeat(getValue());
-  // Types narrower than float32 hold the arguments and the result, nothing between.
-  Type inner = typeOf(getLse()).getElementType();
-  auto widened = [&](Value v) { return q.getElementType() == inner ? v : b.cast(v, inner); };
-  Value query = widened(getQuery());
-  key = widened(key);
-  value = widened(value);
-  // [B,H,T,S]
-  Value scores = b.mul(b.dot(query, key, {0, 2}, {0, 2}, {3}, {3}), getScale().convertToDouble());
-  if (getCausal()) {
-    RankedTensorType indices = withElement(typeOf(scores), builder.getI32Type());
-    Value limit = b.add(b.iota(indices, 2), static_cast<double>(keys - queries));
-    Value visible = b.compare(ComparePredicate::LE, b.iota(indices, 3), limit);
-    scores = b.select(visible, scores, b.splatLike(scores, -std::numeric_limits<double>::infinity()));
-  }
-  if (getPadding()) {
-    Value hidden = b.broadcast(getPadding(), typeOf(scores).getShape(), {0, 3});
-    scores = b.select(hidden, b.splatLike(scores, -std::numeric_limits<double>::infinity()), scores);
-  }
-  Value maximum = b.reduceLast(ReduceKind::Max, scores);
-  // A query that sees no key: finite maximum, divisor 1, hence weights of zero.
-  Value finite = b.max(maximum, b.splatLike(maximum, std::numeric_limits<float>::lowest()));
-  Value e = b.exp(b.sub(scores, b.broadcastRows(finite, scores)));
-  Value sum = b.reduceLast(ReduceKind::Sum, e), none = b.compare(ComparePredicate::EQ, sum, b.splatLike(sum, 0.0));
-  Value divisor = b.select(none, b.splatLike(sum, 1.0), sum);
-  Value weights = b.div(e, b.broadcastRows(divisor, scores));
-  if (getRate().convertToDouble() > 0)
-    weights = b.make<DropoutOp>(weights, getRng(), getRate(), getSeed(), getSite());
-  // [B,H,T,D] -> [B,T,H,D]
-  Value out = b.transpose(b.dot(weights, value, {0, 1}, {0, 2}, {3}, {1}), {0, 2, 1, 3});
-  return Values{q.getElementType() == inner ? out : b.cast(out, q.getElementType()), b.add(finite, b.log(sum))};
 }
 
 //===----------------------------------------------------------------------------------------------------------------===//

@@ -8,6 +8,9 @@
 #include "ir/TensorBuilder.h"
 #include "mlir/IR/SymbolTable.h"
 
+#include <algorithm>
+#include <cmath>
+
 using namespace mlir;
 
 namespace moe::ir {
@@ -25,6 +28,16 @@ MOE_INFER(LayerNormOp) {
       return emitOptionalError(loc, "layer_norm of ", type, " needs scale and bias of size ", type.getShape().back());
   RankedTensorType rows = withShape(type, type.getShape().drop_back());
   results.assign({type, rows, rows});
+  return inferLayouts(loc, layoutRule(adaptor), adaptor.getOperands().getTypes(), results);
+}
+
+MOE_INFER(RmsNormOp) {
+  RankedTensorType type = typeOf(adaptor.getInput());
+  if (type.getRank() == 0 || type.getShape().back() == 0)
+    return emitOptionalError(loc, "rms_norm needs a dimension to normalise, got ", type);
+  if (typeOf(adaptor.getScale()).getShape() != type.getShape().take_back())
+    return emitOptionalError(loc, "rms_norm of ", type, " needs a scale of size ", type.getShape().back());
+  results.assign({type, withShape(type, type.getShape().drop_back())});
   return inferLayouts(loc, layoutRule(adaptor), adaptor.getOperands().getTypes(), results);
 }
 
@@ -71,6 +84,33 @@ static LogicalResult verifyAttention(std::optional<Location> loc, Value query, V
   return success();
 }
 
+/// Checks what only the forward operation has: bias, softcap, sinks, window.
+static LogicalResult verifyFineFeatures(std::optional<Location> loc, AttentionOp::Adaptor op) {
+  RankedTensorType q = typeOf(op.getQuery()), k = typeOf(op.getKey());
+  ArrayRef<int64_t> dims = op.getBiasDims();
+  if (!op.getBias() && !dims.empty())
+    return emitOptionalError(loc, "attention has bias_dims but no bias");
+  if (Value bias = op.getBias()) {
+    const int64_t scores[] = {q.getDimSize(0), q.getDimSize(2), q.getDimSize(1), k.getDimSize(1)};
+    RankedTensorType type = typeOf(bias);
+    bool fits = static_cast<size_t>(type.getRank()) == dims.size() && type.getElementType() == q.getElementType();
+    for (size_t i = 0; fits && i < dims.size(); ++i)
+      fits = dims[i] >= 0 && dims[i] < 4 && (i == 0 || dims[i - 1] < dims[i]) &&
+             type.getDimSize(static_cast<unsigned>(i)) == scores[dims[i]];
+    if (!fits)
+      return emitOptionalError(loc, "attention bias ", type, " is not, by its bias_dims, a part of the scores [",
+                               ArrayRef<int64_t>(scores), "] in the type of the query");
+  }
+  if (Value sinks = op.getSinks(); sinks && (typeOf(sinks).getShape() != ArrayRef<int64_t>({q.getDimSize(2)}) ||
+                                             typeOf(sinks).getElementType() != q.getElementType()))
+    return emitOptionalError(loc, "attention sinks must be one ", q.getElementType(), " per head, got ", typeOf(sinks));
+  if (double cap = op.getSoftcap().convertToDouble(); !(cap >= 0.0) || std::isinf(cap))
+    return emitOptionalError(loc, "attention softcap ", cap, " is no positive number or 0");
+  if (auto window = static_cast<int64_t>(op.getWindow()); window < 0)
+    return emitOptionalError(loc, "attention window ", window, " is negative");
+  return success();
+}
+
 /// [B,H,T], float32 for narrower queries: exp(scores - lse) would turn its rounding into a factor.
 static RankedTensorType lseType(RankedTensorType query) {
   RankedTensorType type = withShape(query, {query.getDimSize(0), query.getDimSize(2), query.getDimSize(1)});
@@ -79,7 +119,8 @@ static RankedTensorType lseType(RankedTensorType query) {
 
 MOE_INFER(AttentionOp) {
   if (failed(verifyAttention(loc, adaptor.getQuery(), adaptor.getKey(), adaptor.getValue(), adaptor.getPadding(),
-                             adaptor.getRng(), adaptor.getRate())))
+                             adaptor.getRng(), adaptor.getRate())) ||
+      failed(verifyFineFeatures(loc, adaptor)))
     return failure();
   RankedTensorType q = typeOf(adaptor.getQuery());
   results.assign({q, lseType(q)});
@@ -101,20 +142,21 @@ MOE_INFER(AttentionBackwardOp) {
   return inferLayouts(loc, layoutRule(adaptor), adaptor.getOperands().getTypes(), results);
 }
 
-/// Multiply-adds of `products` matrix products over all visible (query, key) pairs.
-static Cost attentionCost(Operation *op, Value query, Value key, bool causal, double products) {
+/// Multiply-adds of `products` matrix products over all visible (query, key) pairs; `window` 0: no limit.
+static Cost attentionCost(Operation *op, Value query, Value key, bool causal, int64_t window, double products) {
   RankedTensorType q = typeOf(query);
-  double pairs = static_cast<double>(q.getDimSize(1)) * static_cast<double>(typeOf(key).getDimSize(1));
-  double scale = causal ? 0.5 : 1.0;
+  double queries = static_cast<double>(q.getDimSize(1)), keys = static_cast<double>(typeOf(key).getDimSize(1));
+  double pairs = queries * (window > 0 ? std::min(keys, static_cast<double>(window)) : keys);
+  double scale = causal && (window == 0 || static_cast<double>(window) >= keys) ? 0.5 : 1.0;
   double perPair = static_cast<double>(q.getDimSize(0) * q.getDimSize(2) * q.getDimSize(3));
   return {2.0 * products * pairs * perPair * scale, bytesMoved(op)};
 }
 
 Cost AttentionOp::getCost() {
-  return attentionCost(*this, getQuery(), getKey(), getCausal(), 2);
+  return attentionCost(*this, getQuery(), getKey(), getCausal(), static_cast<int64_t>(getWindow()), 2);
 }
 Cost AttentionBackwardOp::getCost() {
-  return attentionCost(*this, getQuery(), getKey(), getCausal(), 5);
+  return attentionCost(*this, getQuery(), getKey(), getCausal(), /*window=*/0, 5);
 }
 
 //===----------------------------------------------------------------------------------------------------------------===//

@@ -345,6 +345,15 @@ LayoutRule layoutRule(LayerNormOp::Adaptor op) {
 }
 MOE_BY_ADAPTOR(LayerNormOp)
 
+LayoutRule layoutRule(RmsNormOp::Adaptor op) {
+  Dims rows = distinct(rankOf(op.getInput()) - 1), input = joined(rows, {LayoutRule::whole});
+  LayoutRule rule;
+  rule.operands = {input, {LayoutRule::whole}};
+  rule.results = {input, rows};
+  return rule;
+}
+MOE_BY_ADAPTOR(RmsNormOp)
+
 LayoutRule layoutRule(SoftmaxCrossEntropyOp::Adaptor op) {
   Dims rows = distinct(rankOf(op.getLabels()));
   LayoutRule rule;
@@ -354,15 +363,26 @@ LayoutRule layoutRule(SoftmaxCrossEntropyOp::Adaptor op) {
 }
 MOE_BY_ADAPTOR(SoftmaxCrossEntropyOp)
 
-/// Splitting heads splits those of keys and values too. Weights are dropped by their global index.
+/// Splitting heads splits those of keys and values too. Weights are dropped by their global index. Scores that only
+/// fine operations can compute are split by sequences alone, which reshapes of heads leave in peace.
 LayoutRule layoutRule(AttentionOp::Adaptor op) {
   bool drops = op.getRate().convertToDouble() > 0;
-  SmallVector<StringRef> operands(3, drops ? "...." : "b.h.");
+  bool fine = op.getBias() || op.getSinks() || op.getSoftcap().convertToDouble() > 0 || op.getWindow() > 0;
+  StringRef heads = drops ? "...." : fine ? "b..." : "b.h.";
+  SmallVector<StringRef> operands(3, heads);
   if (op.getPadding())
     operands.push_back(drops ? ".." : "b.");
   if (op.getRng())
     operands.push_back(".");
-  return LayoutRule::parse(operands, drops ? ArrayRef<StringRef>{"....", "..."} : ArrayRef<StringRef>{"b.h.", "bh."});
+  std::string bias;
+  if (op.getBias()) {
+    for (int64_t dim : op.getBiasDims())
+      bias += dim == 0 && !drops ? 'b' : '.';
+    operands.push_back(bias);
+  }
+  if (op.getSinks())
+    operands.push_back(".");
+  return LayoutRule::parse(operands, {heads, drops ? "..." : fine ? "b.." : "bh."});
 }
 MOE_BY_ADAPTOR(AttentionOp)
 

@@ -20,6 +20,7 @@ LayoutRule layoutRule(ReduceOp::Adaptor op);
 LayoutRule layoutRule(DotOp::Adaptor op);
 LayoutRule layoutRule(GatherOp::Adaptor op);
 LayoutRule layoutRule(LayerNormOp::Adaptor op);
+LayoutRule layoutRule(RmsNormOp::Adaptor op);
 LayoutRule layoutRule(SoftmaxCrossEntropyOp::Adaptor op);
 LayoutRule layoutRule(AttentionOp::Adaptor op);
 LayoutRule layoutRule(AttentionBackwardOp::Adaptor op);

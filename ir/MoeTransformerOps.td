@@ -32,6 +32,19 @@ def Moe_LayerNormOp : Moe_PureOp<"layer_norm", [DifferentiableReads, Decomposabl
   let cpuStatus = "yes";
 }
 
+def Moe_RmsNormOp : Moe_PureOp<"rms_norm", [DifferentiableReads, Decomposable]> {
+  let summary = "divides the last dimension by its root mean square, then scales";
+  let description = [{
+    rstd = 1 / sqrt(E x^2 + epsilon), y = x rstd scale. x [..., M], scale [M] -> y [..., M], rstd [...]. Gradients reach y
+    only. Zhang and Sennrich, arXiv 1910.07467.
+  }];
+  let arguments = (ins Moe_FloatTensor:$input, Moe_FloatTensor:$scale, F64Attr:$epsilon);
+  let results = (outs Moe_FloatTensor:$result, Moe_FloatTensor:$rstd);
+  let adjointStatus = "yes";
+  let decompositionStatus = "yes";
+  let cpuStatus = "yes";
+}
+
 def Moe_SoftmaxCrossEntropyOp : Moe_PureOp<"softmax_cross_entropy", [DifferentiableReads, Decomposable]> {
   let summary = "per-row cross-entropy of a softmax against integer labels";
   let description = [{
@@ -54,15 +67,31 @@ def Moe_AttentionOp : Moe_Op<"attention", [Pure, InferTypeOpAdaptor, AttrSizedOp
     no key gets zero and lse = -inf. With `rate` > 0 softmax weights are dropped as in `dropout`, the
     element index running over [B,H,T,S]. lse of narrow types is float32. Gradients reach out only. Dao et al., arXiv
     2205.14135.
+
+    Without a library kernel, hence decomposed for code generation:
+    * `bias` is added to the scores: its dimension i is dimension `bias_dims[i]` of [B,H,T,S] (increasing, equal sizes),
+      and it is repeated along the others. A bias of -inf hides the key. Gradients reach it.
+    * `softcap` c > 0 replaces a score x by c tanh(x / c), before the bias (Gemma Team, arXiv 2408.00118).
+    * `sinks` [H]: one more logit per head in the divisor and in lse, to which no value belongs (Xiao et al., arXiv
+      2309.17453). Gradients reach it.
+    * `window` w > 0: query i sees key j only if i + S - T - w < j.
   }];
   let arguments = (ins Moe_FloatTensor:$query, Moe_FloatTensor:$key, Moe_FloatTensor:$value, Optional<Moe_BoolTensor>:$padding,
-                       Optional<Moe_IntTensor>:$rng, F64Attr:$scale, UnitAttr:$causal, DefaultValuedAttr<F64Attr, "0.0">:$rate,
-                       DefaultValuedAttr<I64Attr, "0">:$seed, DefaultValuedAttr<I64Attr, "0">:$site);
+                       Optional<Moe_IntTensor>:$rng, Optional<Moe_FloatTensor>:$bias, Optional<Moe_FloatTensor>:$sinks,
+                       F64Attr:$scale, UnitAttr:$causal, DefaultValuedAttr<F64Attr, "0.0">:$rate,
+                       DefaultValuedAttr<I64Attr, "0">:$seed, DefaultValuedAttr<I64Attr, "0">:$site,
+                       DefaultValuedAttr<DenseI64ArrayAttr, "{}">:$bias_dims, DefaultValuedAttr<F64Attr, "0.0">:$softcap,
+                       DefaultValuedAttr<I64Attr, "0">:$window);
   let results = (outs Moe_FloatTensor:$result, Moe_FloatTensor:$lse);
   let assemblyFormat = [{
-    $query `,` $key `,` $value (`padding` $padding^)? (`rng` $rng^)? attr-dict `:` functional-type(operands, results)
+    $query `,` $key `,` $value (`padding` $padding^)? (`rng` $rng^)? (`bias` $bias^)? (`sinks` $sinks^)? attr-dict `:`
+    functional-type(operands, results)
   }];
-  let extraDeclaration = "::moe::ir::Cost getCost();";
+  let extraDeclaration = [{
+    ::moe::ir::Cost getCost();
+    /// Whether it uses what library kernels do not compute: bias, sinks, softcap, window.
+    bool hasFineFeatures();
+  }];
   let precisionRole = "Compute";
   let adjointStatus = "yes";
   let decompositionStatus = "yes";

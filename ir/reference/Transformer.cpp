@@ -8,6 +8,7 @@
 #include "ir/reference/Interpreter.h"
 #include "ir/reference/Philox.h"
 #include <algorithm>
+#include <array>
 #include <cmath>
 #include <limits>
 
@@ -61,6 +62,23 @@ LogicalResult LayerNormOp::interpret(InterpreterContext &, Operands operands, Re
   return success();
 }
 
+LogicalResult RmsNormOp::interpret(InterpreterContext &, Operands operands, Results results) {
+  const HostTensor &input = *operands[0], &scale = *operands[1];
+  double epsilon = getEpsilon().convertToDouble();
+  int64_t width = input.shape.back();
+  for (int64_t r = 0; r < input.size() / width; ++r) {
+    ArrayRef<double> row = ArrayRef<double>(input.floats).slice(r * width, width);
+    double square = 0;
+    for (double x : row)
+      square += x * x / width;
+    double rstd = 1 / std::sqrt(square + epsilon);
+    for (int64_t i = 0; i < width; ++i)
+      results[0].floats[r * width + i] = row[i] * rstd * scale.floats[i];
+    results[1].floats[r] = rstd;
+  }
+  return success();
+}
+
 LogicalResult SoftmaxCrossEntropyOp::interpret(InterpreterContext &, Operands operands, Results results) {
   const HostTensor &logits = *operands[0], &labels = *operands[1];
   int64_t width = logits.shape.back();
@@ -91,6 +109,11 @@ struct Attention {
   uint64_t seed, site;
   const HostTensor *padding = nullptr;
   const HostTensor *rng = nullptr;
+  // Of the forward operation alone.
+  const HostTensor *bias = nullptr;
+  ArrayRef<int64_t> biasDims;
+  double softcap = 0;
+  int64_t window = 0;
 
   template <typename Op>
   Attention(Op op, const HostTensor &query, const HostTensor &key)
@@ -104,7 +127,8 @@ struct Attention {
   }
   int64_t lseAt(int64_t b, int64_t t, int64_t h) const { return (b * heads + h) * queries + t; }
   bool sees(int64_t b, int64_t t, int64_t s) const {
-    return (!causal || s <= t + keys - queries) && !(padding && padding->ints[b * keys + s]);
+    int64_t ahead = t + keys - queries;
+    return (!causal || s <= ahead) && (window == 0 || s > ahead - window) && !(padding && padding->ints[b * keys + s]);
   }
 
   /// What dropout multiplies the softmax weight by.
@@ -120,7 +144,18 @@ struct Attention {
     double sum = 0;
     for (int64_t d = 0; d < width; ++d)
       sum += query.floats[queryAt(b, t, h) + d] * key.floats[keyAt(b, s, h) + d];
-    return scale * sum;
+    sum *= scale;
+    return (softcap > 0 ? softcap * std::tanh(sum / softcap) : sum) + biasAt({b, h, t, s});
+  }
+
+  /// Of an index of [B,H,T,S].
+  double biasAt(std::array<int64_t, 4> index) const {
+    if (!bias)
+      return 0;
+    int64_t at = 0;
+    for (size_t i = 0; i < biasDims.size(); ++i)
+      at = at * bias->shape[i] + index[biasDims[i]];
+    return bias->floats[at];
   }
 
   template <typename Function> void forEachRow(Function function) const {
@@ -136,22 +171,41 @@ struct Attention {
 LogicalResult AttentionOp::interpret(InterpreterContext &, Operands operands, Results results) {
   const HostTensor &query = *operands[0], &key = *operands[1], &value = *operands[2];
   Attention shape(*this, query, key);
-  shape.padding = getPadding() ? operands[3] : nullptr;
-  shape.rng = getRng() ? operands[getPadding() ? 4 : 3] : nullptr;
+  auto optional = [&](unsigned operand) -> const HostTensor * {
+    auto [index, length] = getODSOperandIndexAndLength(operand);
+    return length > 0 ? operands[index] : nullptr;
+  };
+  shape.padding = optional(3);
+  shape.rng = optional(4);
+  shape.bias = optional(5);
+  shape.biasDims = getBiasDims();
+  shape.softcap = getSoftcap().convertToDouble();
+  shape.window = static_cast<int64_t>(getWindow());
+  const HostTensor *sinks = optional(6);
   shape.forEachRow([&](int64_t b, int64_t t, int64_t h) {
     std::vector<double> scores;
     std::vector<int64_t> seen;
     for (int64_t s = 0; s < shape.keys; ++s) {
       if (!shape.sees(b, t, s))
         continue;
+      double score = shape.score(query, key, b, t, h, s);
+      if (score == -std::numeric_limits<double>::infinity())
+        continue;
       seen.push_back(s);
-      scores.push_back(shape.score(query, key, b, t, h, s));
+      scores.push_back(score);
     }
-    double lse = scores.empty() ? -std::numeric_limits<double>::infinity() : logSumExp(scores);
-    results[1].floats[shape.lseAt(b, t, h)] = lse;
+    if (sinks)
+      scores.push_back(sinks->floats[h]);
+    // Not by way of lse: beside a bias of -1e38 the logarithm of the sum is nothing.
+    double largest = -std::numeric_limits<double>::infinity(), sum = 0;
+    for (double score : scores)
+      largest = std::max(largest, score);
+    for (double score : scores)
+      sum += std::exp(score - largest);
+    results[1].floats[shape.lseAt(b, t, h)] = largest + std::log(sum);
     for (size_t i = 0; i < seen.size(); ++i) {
       int64_t s = seen[i];
-      double weight = std::exp(scores[i] - lse) * shape.kept(b, t, h, s);
+      double weight = std::exp(scores[i] - largest) / sum * shape.kept(b, t, h, s);
       for (int64_t d = 0; d < shape.width; ++d)
         results[0].floats[shape.queryAt(b, t, h) + d] += weight * value.floats[shape.keyAt(b, s, h) + d];
     }

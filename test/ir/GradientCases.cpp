@@ -26,6 +26,33 @@ const CaseInput expertIndex = ints({0, 1, 0, 2, 0, 1, 2, 0, 1, 2, 1, 0});
 const CaseInput slotIndex = ints({0, 0, 1, 0, -1, 1, 0, 0, 1, -1, 0, 1});
 const CaseInput tokenIndex = ints({0, 2, 1, 5, 1, 5, 4, 2, 3, -1, 0, -1});
 
+/// Attention with what library kernels do not compute.
+template <typename Add> void addFineAttention(Add add) {
+  const std::string grouped = "(tensor<2x3x4x5xf64>, tensor<2x7x2x5xf64>, tensor<2x7x2x5xf64>",
+                    groupedResults = ") -> (tensor<2x3x4x5xf64>, tensor<2x4x3xf64>)";
+  add("moe.attention %0, %1, %2 bias %3 {scale = 0.7 : f64, bias_dims = array<i64: 0, 1, 2, 3>} : " + grouped +
+      ", tensor<2x4x3x7xf64>" + groupedResults);
+  add("moe.attention %0, %1, %2 bias %3 {scale = 0.7 : f64, bias_dims = array<i64: 1, 3>, causal} : " + grouped +
+      ", tensor<4x7xf64>" + groupedResults);
+  add("moe.attention %0, %1, %2 bias %3 {scale = 0.7 : f64, bias_dims = array<i64>} : " + grouped + ", tensor<f64>" +
+      groupedResults);
+  // Saturates: scores of both signs are several times the cap.
+  add("moe.attention %0, %1, %2 {scale = 1.5 : f64, softcap = 0.8 : f64} : " + grouped + groupedResults);
+  add("moe.attention %0, %1, %2 {scale = 0.7 : f64, window = 2 : i64, causal} : " + grouped + groupedResults);
+  add("moe.attention %0, %1, %2 {scale = 0.7 : f64, window = 5 : i64} : " + grouped + groupedResults);
+  add("moe.attention %0, %1, %2 sinks %3 {scale = 0.7 : f64} : " + grouped + ", tensor<4xf64>" + groupedResults);
+  // Keys 0 and 1 of the second batch are padding: its first two queries see only the sink.
+  add("moe.attention %0, %1, %2 padding %3 rng %4 bias %5 sinks %6 {scale = 0.7 : f64, causal, rate = 0.3 : f64, "
+      "seed = 5 : i64, site = 9 : i64, bias_dims = array<i64: 0, 2>, softcap = 1.5 : f64} : (tensor<2x3x2x5xf64>, "
+      "tensor<2x3x2x5xf64>, tensor<2x3x2x5xf64>, tensor<2x3xi1>, tensor<2xi64>, tensor<2x3xf64>, tensor<2xf64>) -> "
+      "(tensor<2x3x2x5xf64>, tensor<2x2x3xf64>)",
+      std::vector<CaseInput>{anything, anything, anything, ints({0, 1, 0, 1, 1, 0}), ints({4, 1})});
+  // Without a sink those queries see nothing.
+  add("moe.attention %0, %1, %2 padding %3 {scale = 0.7 : f64, causal, window = 2 : i64} : (tensor<2x3x2x5xf64>, "
+      "tensor<2x3x2x5xf64>, tensor<2x3x2x5xf64>, tensor<2x3xi1>) -> (tensor<2x3x2x5xf64>, tensor<2x2x3xf64>)",
+      std::vector<CaseInput>{anything, anything, anything, ints({0, 1, 0, 1, 1, 0})});
+}
+
 std::vector<OperationCase> makeDifferentiableCases() {
   std::vector<OperationCase> cases;
   auto add = [&](std::string operation, std::vector<CaseInput> inputs = {}, std::vector<unsigned> results = {0},
@@ -101,6 +128,9 @@ std::vector<OperationCase> makeDifferentiableCases() {
       "(tensor<2x3x7xf64>, tensor<2x3xf64>, tensor<2x3xf64>)");
   add("moe.layer_norm %0, %1, %2 {epsilon = 0.3 : f64} : (tensor<5xf64>, tensor<5xf64>, tensor<5xf64>) -> "
       "(tensor<5xf64>, tensor<f64>, tensor<f64>)");
+  add("moe.rms_norm %0, %1 {epsilon = 1.0e-5 : f64} : (tensor<2x3x7xf64>, tensor<7xf64>) -> "
+      "(tensor<2x3x7xf64>, tensor<2x3xf64>)");
+  add("moe.rms_norm %0, %1 {epsilon = 0.3 : f64} : (tensor<5xf64>, tensor<5xf64>) -> (tensor<5xf64>, tensor<f64>)");
   add("moe.softmax_cross_entropy %0, %1 {ignore_index = 1 : i64} : (tensor<2x3x5xf64>, tensor<2x3xi64>) -> "
       "(tensor<2x3xf64>, tensor<2x3xf64>)",
       {anything, ints({4, 1, 0, 3, 1, 2})});
@@ -127,6 +157,7 @@ std::vector<OperationCase> makeDifferentiableCases() {
   // More queries than keys: the first two see nothing.
   add("moe.attention %0, %1, %2 {scale = 0.7 : f64, causal} : (tensor<1x5x2x3xf64>, tensor<1x3x2x3xf64>, "
       "tensor<1x3x2x3xf64>) -> (tensor<1x5x2x3xf64>, tensor<1x2x5xf64>)");
+  addFineAttention(add);
 
   // Routing. Two groups of seven tokens, five experts; a capacity of two drops tokens.
   auto route = [&](std::string attributes, std::string segments, std::string operands, std::string types, int64_t k,

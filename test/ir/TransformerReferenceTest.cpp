@@ -47,6 +47,20 @@ TEST(TransformerReference, LayerNormDividesByTheBiasedVariance) {
     EXPECT_NEAR(results[0].floats[i], expected[i], 1e-13);
 }
 
+TEST(TransformerReference, RmsNormSubtractsNothing) {
+  IrContext ir;
+  std::vector<HostTensor> results = evaluate(ir,
+                                             "moe.rms_norm %0, %1 {epsilon = 1.5 : f64} : (tensor<1x4xf64>, "
+                                             "tensor<4xf64>) -> (tensor<1x4xf64>, tensor<1xf64>)",
+                                             {HostTensor({1, 4}, {1, 2, 5, 8}), HostTensor({4}, {1, 2, 3, -4})});
+  ASSERT_EQ(results.size(), 2u) << ir.messages();
+  double rstd = 1 / std::sqrt(23.5 + 1.5);
+  EXPECT_DOUBLE_EQ(results[1].floats[0], rstd);
+  const double expected[] = {rstd, 4 * rstd, 15 * rstd, -32 * rstd};
+  for (int i = 0; i < 4; ++i)
+    EXPECT_NEAR(results[0].floats[i], expected[i], 1e-13);
+}
+
 TEST(TransformerReference, CrossEntropyIgnoresOneLabel) {
   IrContext ir;
   std::vector<HostTensor> results =
@@ -126,6 +140,54 @@ TEST(TransformerReference, AttentionScalesScores) {
   ASSERT_EQ(results.size(), 2u) << ir.messages();
   EXPECT_EQ(results[0].floats, (std::vector<double>{7, 8}));
   EXPECT_DOUBLE_EQ(results[1].floats[0], 5.5);
+}
+
+// Queries of one in one head; scores are keys of ln 1, ln 2, ln 4, ln 8.
+std::vector<HostTensor> attentionOverLogarithms(const std::string &features, const std::string &types,
+                                                std::vector<HostTensor> further) {
+  IrContext ir;
+  double two = std::log(2.0);
+  std::vector<HostTensor> inputs = {HostTensor({1, 2, 1, 1}, {1, 1}),
+                                    HostTensor({1, 4, 1, 1}, {0, two, 2 * two, 3 * two}),
+                                    HostTensor({1, 4, 1, 1}, {1, 10, 100, 1000})};
+  for (HostTensor &tensor : further)
+    inputs.push_back(std::move(tensor));
+  std::vector<HostTensor> results = evaluate(ir,
+                                             "moe.attention %0, %1, %2 " + features +
+                                                 " : (tensor<1x2x1x1xf64>, tensor<1x4x1x1xf64>, tensor<1x4x1x1xf64>" +
+                                                 types + ") -> (tensor<1x2x1x1xf64>, tensor<1x1x2xf64>)",
+                                             inputs);
+  EXPECT_EQ(results.size(), 2u) << ir.messages();
+  return results;
+}
+
+// Query 0 is at position 2 of the keys, query 1 at 3; a window of two leaves each its own position and the one before.
+TEST(TransformerReference, AttentionWindowCountsFromTheEnd) {
+  std::vector<HostTensor> results = attentionOverLogarithms("{scale = 1.0 : f64, causal, window = 2 : i64}", "", {});
+  EXPECT_NEAR(results[0].floats[0], (2 * 10 + 4 * 100) / 6.0, 1e-12);
+  EXPECT_NEAR(results[0].floats[1], (4 * 100 + 8 * 1000) / 12.0, 1e-12);
+}
+
+// The bias moves weights from the last key to the second and hides the third; the cap does not touch it.
+TEST(TransformerReference, AttentionAddsTheBiasToCappedScores) {
+  const double infinity = std::numeric_limits<double>::infinity();
+  std::vector<HostTensor> results =
+      attentionOverLogarithms("bias %3 {scale = 1.0 : f64, softcap = 2.0 : f64, bias_dims = array<i64: 3>}",
+                              ", tensor<4xf64>", {HostTensor({4}, {0, 5, -infinity, -5})});
+  double two = std::log(2.0),
+         weights[] = {1, std::exp(2 * std::tanh(two / 2) + 5), 0, std::exp(2 * std::tanh(1.5 * two) - 5)};
+  double sum = weights[0] + weights[1] + weights[3];
+  for (int i = 0; i < 2; ++i) {
+    EXPECT_NEAR(results[0].floats[i], (weights[0] + 10 * weights[1] + 1000 * weights[3]) / sum, 1e-12);
+    EXPECT_NEAR(results[1].floats[i], std::log(sum), 1e-12);
+  }
+}
+
+TEST(TransformerReference, AttentionSinksTakeWeightAndGiveNothing) {
+  std::vector<HostTensor> results =
+      attentionOverLogarithms("sinks %3 {scale = 1.0 : f64}", ", tensor<1xf64>", {HostTensor({1}, {std::log(5.0)})});
+  EXPECT_NEAR(results[0].floats[0], 8421 / 20.0, 1e-12);
+  EXPECT_NEAR(results[1].floats[0], std::log(20.0), 1e-12);
 }
 
 // The weights are dropped by the numbers of the [B,H,T,S] tensor that is never stored.

@@ -34,6 +34,55 @@ TEST(Verifier, RejectsWhatHasNoMeaning) {
                       "tensor<2x4x1x1xf32>, tensor<2x4x1x1xf32>, tensor<2x3xi1>) -> (tensor<2x3x1x1xf32>, "
                       "tensor<2x1x3xf32>)"),
        "padding must be [batch, keys]"},
+      {functionAround(
+           "moe.rms_norm %0, %1 {epsilon = 0.1 : f64} : (tensor<3x0xf32>, tensor<0xf32>) -> (tensor<3x0xf32>, "
+           "tensor<3xf32>)"),
+       "rms_norm needs a dimension"},
+      {functionAround(
+           "moe.rms_norm %0, %1 {epsilon = 0.1 : f64} : (tensor<3x2xf32>, tensor<3xf32>) -> (tensor<3x2xf32>, "
+           "tensor<3xf32>)"),
+       "needs a scale of size 2"},
+      {functionAround(
+           "moe.attention %0, %1, %2 bias %3 {scale = 1.0 : f64, bias_dims = array<i64: 1, 2>} : (tensor<1x3x2x1xf32>, "
+           "tensor<1x4x2x1xf32>, tensor<1x4x2x1xf32>, tensor<3x2xf32>) -> (tensor<1x3x2x1xf32>, "
+           "tensor<1x2x3xf32>)"),
+       "a part of the scores [1, 2, 3, 4]"},
+      {functionAround(
+           "moe.attention %0, %1, %2 bias %3 {scale = 1.0 : f64, bias_dims = array<i64: 2, 1>} : (tensor<1x3x2x1xf32>, "
+           "tensor<1x4x2x1xf32>, tensor<1x4x2x1xf32>, tensor<3x2xf32>) -> (tensor<1x3x2x1xf32>, "
+           "tensor<1x2x3xf32>)"),
+       "a part of the scores"},
+      {functionAround(
+           "moe.attention %0, %1, %2 bias %3 {scale = 1.0 : f64, bias_dims = array<i64: 4>} : (tensor<1x3x2x1xf32>, "
+           "tensor<1x4x2x1xf32>, tensor<1x4x2x1xf32>, tensor<3xf32>) -> (tensor<1x3x2x1xf32>, "
+           "tensor<1x2x3xf32>)"),
+       "a part of the scores"},
+      {functionAround(
+           "moe.attention %0, %1, %2 bias %3 {scale = 1.0 : f64, bias_dims = array<i64: 2>} : (tensor<1x3x2x1xf32>, "
+           "tensor<1x4x2x1xf32>, tensor<1x4x2x1xf32>, tensor<3x4xf32>) -> (tensor<1x3x2x1xf32>, "
+           "tensor<1x2x3xf32>)"),
+       "a part of the scores"},
+      {functionAround(
+           "moe.attention %0, %1, %2 bias %3 {scale = 1.0 : f64, bias_dims = array<i64: 3>} : (tensor<1x3x2x1xf32>, "
+           "tensor<1x4x2x1xf32>, tensor<1x4x2x1xf32>, tensor<4xf64>) -> (tensor<1x3x2x1xf32>, "
+           "tensor<1x2x3xf32>)"),
+       "in the type of the query"},
+      {functionAround("moe.attention %0, %1, %2 {scale = 1.0 : f64, bias_dims = array<i64: 3>} : (tensor<1x3x2x1xf32>, "
+                      "tensor<1x4x2x1xf32>, tensor<1x4x2x1xf32>) -> (tensor<1x3x2x1xf32>, "
+                      "tensor<1x2x3xf32>)"),
+       "bias_dims but no bias"},
+      {functionAround("moe.attention %0, %1, %2 sinks %3 {scale = 1.0 : f64} : (tensor<1x3x2x1xf32>, "
+                      "tensor<1x4x2x1xf32>, tensor<1x4x2x1xf32>, tensor<3xf32>) -> (tensor<1x3x2x1xf32>, "
+                      "tensor<1x2x3xf32>)"),
+       "one 'f32' per head"},
+      {functionAround("moe.attention %0, %1, %2 {scale = 1.0 : f64, softcap = -1.0 : f64} : (tensor<1x3x2x1xf32>, "
+                      "tensor<1x4x2x1xf32>, tensor<1x4x2x1xf32>) -> (tensor<1x3x2x1xf32>, "
+                      "tensor<1x2x3xf32>)"),
+       "softcap -1"},
+      {functionAround("moe.attention %0, %1, %2 {scale = 1.0 : f64, window = -1 : i64} : (tensor<1x3x2x1xf32>, "
+                      "tensor<1x4x2x1xf32>, tensor<1x4x2x1xf32>) -> (tensor<1x3x2x1xf32>, "
+                      "tensor<1x2x3xf32>)"),
+       "window -1 is negative"},
       {functionAround("moe.pow %0, %1 : (tensor<2xi32>, tensor<2xi32>) -> tensor<2xi32>"), "is not defined on"},
       {functionAround("moe.and %0, %1 : (tensor<2xf32>, tensor<2xf32>) -> tensor<2xf32>"), "is not defined on"},
       {functionAround("moe.add %0, %1 : (tensor<2xindex>, tensor<2xindex>) -> tensor<2xindex>"), "numbers or booleans"},

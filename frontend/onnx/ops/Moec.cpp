@@ -39,10 +39,12 @@ void attention(NodeContext &n) {
   const bool drops = rate > 0.0;
   Value padding = n.hasInput(3) ? n.input(3) : Value();
   Operation *op = n.create<ir::AttentionOp>(
-      operands[0], operands[1], operands[2], padding, drops ? n.program.rng() : Value(), number(n.real("scale", 1.0)),
+      operands[0], operands[1], operands[2], padding, drops ? n.program.rng() : Value(), /*bias=*/Value(),
+      /*sinks=*/Value(), number(n.real("scale", 1.0)),
       n.integer("causal", 0) != 0 ? n.builder.getUnitAttr() : UnitAttr(), number(rate),
       n.builder.getI64IntegerAttr(drops ? n.program.session.options.seed : 0),
-      n.builder.getI64IntegerAttr(drops ? n.site() : 0));
+      n.builder.getI64IntegerAttr(drops ? n.site() : 0), /*bias_dims=*/n.builder.getDenseI64ArrayAttr({}),
+      /*softcap=*/number(0.0), /*window=*/n.builder.getI64IntegerAttr(0));
   n.output(0, op ? n.reshape(op->getResult(0), n.shape(q)) : Value());
 }
 
