@@ -14,8 +14,12 @@ class Moe_Pass<string name> : Pass<name, "::mlir::ModuleOp"> {
 }
 
 def Recompose : Moe_Pass<"recompose"> {
-  let summary = "folds transposes and reshapes into the products and coarse operations that use them";
+  let summary = "finds attention, norms and GELU in fine operations, and folds transposes into what reads them";
   let description = [{
+    Patterns go by what is computed, not by how many operations it takes: masks are evaluated, conjunctions and sums of
+    masks taken apart, dimensions followed through transposes, reshapes and repetitions (passes/recompose/). What cannot
+    be proved equal stays as it is.
+
     ```mlir
     %t = moe.transpose %w {permutation = array<i64: 1, 0>} : (tensor<32x16xf32>) -> tensor<16x32xf32>
     %y = moe.dot %x, %t {…, rhs_contract = array<i64: 0>}
@@ -23,6 +27,7 @@ def Recompose : Moe_Pass<"recompose"> {
     %y = moe.dot %x, %w {…, rhs_contract = array<i64: 1>}
     ```
   }];
+  let options = [Option<"coarse", "coarse", "bool", "true", "look for coarse operations">];
 }
 
 def AssignPrecision : Moe_Pass<"assign-precision"> {

@@ -28,10 +28,13 @@ void addPhase(PassManager &pm, Phase phase, const PipelineOptions &options) {
   case Phase::Import:
     break;
   // Coarse operations are found, data movement is folded into the operations that read it.
-  case Phase::Recompose:
-    pm.addPass(createRecompose());
+  case Phase::Recompose: {
+    RecomposeOptions recompose;
+    recompose.coarse = options.recompose;
+    pm.addPass(createRecompose(recompose));
     pm.addPass(createSimplify());
     break;
+  }
   // The compute type becomes casts around the operations that gain from it.
   case Phase::Precision: {
     AssignPrecisionOptions precision;

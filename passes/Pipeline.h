@@ -39,6 +39,8 @@ std::string phaseList();
 
 struct PipelineOptions {
   std::string compute = "f32";
+  /// Whether attention, norms and activations are looked for in fine operations.
+  bool recompose = true;
   std::string recompute = "none";
   std::string target = "cpu:native";
   int64_t threads = 0;

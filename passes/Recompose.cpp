@@ -1,13 +1,15 @@
-//===- Recompose.cpp - Folds data movement into the operations that can read it in place ------------------------===//
+//===- Recompose.cpp - Coarse operations, and data movement folded into what reads it ----------------------------===//
 //
 // Part of the moec project, under the Apache License v2.0.
 //
 //===----------------------------------------------------------------------------------------------------------------===//
 
+#include "passes/recompose/Recompose.h"
 #include "ir/TensorBuilder.h"
 #include "mlir/Dialect/Func/IR/FuncOps.h"
 #include "mlir/Transforms/GreedyPatternRewriteDriver.h"
 #include "passes/Passes.h"
+#include "passes/recompose/Attention.h"
 
 using namespace mlir;
 
@@ -47,11 +49,49 @@ struct FoldTransposeIntoDot : OpRewritePattern<DotOp> {
   }
 };
 
+/// A chain of transposes and reshapes in as few of them as can be.
+struct FoldMovement : OpRewritePattern<TransposeOp> {
+  using OpRewritePattern::OpRewritePattern;
+
+  LogicalResult matchAndRewrite(TransposeOp op, PatternRewriter &rewriter) const override {
+    recompose::AxisTable axes;
+    recompose::View result = axes.fresh(op), source = result;
+    bool shorter = false;
+    while (std::optional<recompose::View> next = axes.behind(source)) {
+      if (source.value.getDefiningOp<BroadcastOp>())
+        break;
+      shorter = shorter || (source.value != op.getResult() && source.value.getDefiningOp<TransposeOp>());
+      source = std::move(*next);
+    }
+    if (typeOf(op).getEncoding() || (!shorter && axes.flat(source) != axes.flat(result)))
+      return failure();
+    TensorBuilder b(rewriter, op.getLoc());
+    rewriter.replaceOp(op, axes.arrange(b, source, result.dims));
+    return success();
+  }
+};
+
 struct RecomposePass : impl::RecomposeBase<RecomposePass> {
+  using RecomposeBase::RecomposeBase;
+
   void runOnOperation() override {
+    ModuleOp module = getOperation();
+    if (coarse) {
+      recompose::KnownValues values(module);
+      for (auto function : module.getOps<func::FuncOp>()) {
+        SmallVector<recompose::AttentionReport> reports;
+        recompose::rewriteActivations(function, values);
+        recompose::rewriteNorms(function, values);
+        recompose::rewriteAttention(function, values, reports);
+      }
+    }
+    for (auto state : module.getOps<StateOp>())
+      state->removeAttr(kElementsAttr);
     RewritePatternSet patterns(&getContext());
     patterns.add<FoldTransposeIntoDot>(&getContext());
-    if (failed(applyPatternsGreedily(getOperation(), std::move(patterns))))
+    if (coarse)
+      patterns.add<FoldMovement>(&getContext());
+    if (failed(applyPatternsGreedily(module, std::move(patterns))))
       signalPassFailure();
   }
 };

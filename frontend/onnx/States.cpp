@@ -7,6 +7,7 @@
 #include "frontend/onnx/States.h"
 #include "frontend/onnx/Program.h"
 #include "frontend/recipe/RecipeNames.h"
+#include "ir/StateElements.h"
 #include "llvm/ADT/STLExtras.h"
 
 using namespace mlir;
@@ -18,6 +19,8 @@ namespace {
 constexpr int64_t kConstantLimit = 4096;
 /// Larger tensors that are stored as lists of numbers stay out of the module; exporters write them as raw data.
 constexpr int64_t kInlineLimit = int64_t(1) << 20;
+/// Masks of more elements (2048 x 2048) are not looked at.
+constexpr int64_t kMaskLimit = int64_t(1) << 22;
 
 bool isFloat(const onnx::TensorProto &tensor) {
   switch (tensor.data_type()) {
@@ -227,6 +230,28 @@ Attribute StateTable::initial(const onnx::TensorProto &tensor, RankedTensorType 
   return builder.getDictionaryAttr({builder.getNamedAttr("data", toAttribute(type, elements))});
 }
 
+/// The elements of a frozen matrix that could be a mask: booleans, zeros and ones, or numbers of which some are far
+/// below zero. Null for all else.
+ElementsAttr StateTable::maskElements(const onnx::TensorProto &tensor, RankedTensorType type) {
+  bool isDrawn = initialization.isBound(tensor.name()) && initialization.draws();
+  if (isDrawn || type.getRank() < 2 || type.getNumElements() > kMaskLimit)
+    return {};
+  std::string elements;
+  bool isBool = type.getElementType().isInteger(1);
+  if ((!isBool && !isa<FloatType>(type.getElementType())) || !model.readElements(tensor, elements))
+    return {};
+  DenseElementsAttr attribute = toAttribute(type, elements);
+  if (isBool)
+    return attribute;
+  bool isFlags = true, hides = false;
+  for (const APFloat &element : attribute.getValues<APFloat>()) {
+    double value = element.convertToDouble();
+    isFlags = isFlags && (value == 0 || value == 1);
+    hides = hides || value <= -1e4;
+  }
+  return isFlags || hides ? attribute : ElementsAttr();
+}
+
 ir::StateOp StateTable::get(const onnx::TensorProto &tensor, RankedTensorType type) {
   ir::StateOp &state = states[tensor.name()];
   if (state)
@@ -239,6 +264,9 @@ ir::StateOp StateTable::get(const onnx::TensorProto &tensor, RankedTensorType ty
                               ir::StateKindAttr::get(builder.getContext(), stateKind.value_or(ir::StateKind::Frozen)),
                               initial(tensor, type), /*of=*/nullptr, /*bucket=*/nullptr, /*offset=*/nullptr,
                               /*checkpointed=*/stateKind == ir::StateKind::Parameter ? builder.getUnitAttr() : nullptr);
+  if (stateKind == ir::StateKind::Frozen)
+    if (ElementsAttr elements = maskElements(tensor, type))
+      state->setAttr(ir::kElementsAttr, elements);
   return state;
 }
 

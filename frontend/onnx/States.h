@@ -60,6 +60,7 @@ private:
   void reportTies(std::vector<Diagnostic> &diagnostics) const;
   std::optional<ir::StateKind> kind(const onnx::TensorProto &tensor);
   mlir::Attribute initial(const onnx::TensorProto &tensor, mlir::RankedTensorType type);
+  mlir::ElementsAttr maskElements(const onnx::TensorProto &tensor, mlir::RankedTensorType type);
 
   const Model &model;
   const ImportOptions &options;

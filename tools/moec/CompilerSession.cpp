@@ -32,6 +32,7 @@ std::vector<models::Flag> CompileFlags::table() {
       {"--ranks", &ranks, "number of ranks"},
       {"--expert-parallel", &expertParallel, "ranks that share out the experts"},
       {"--fsdp", &fsdp, "off, optimizer or full"},
+      {"--no-recompose", &noRecompose, "leave attention, norms and activations as the fine operations of the file"},
       {"--recompute", &recompute, "activations computed again in the backward: none"},
       {"--memory", &memory, "fail if a rank needs more, as 80GiB"},
       {"--dump-dir", &dumpDir, "write the module after each phase into this folder"},
@@ -137,6 +138,7 @@ ModuleOp CompilerSession::run(const CompileFlags &flags, ir::Phase last) {
   ir::PipelineOptions pipeline;
   pipeline.compute = frontend::name(parsed->precision.compute);
   pipeline.recompute = flags.recompute;
+  pipeline.recompose = !flags.noRecompose;
   pipeline.target = flags.target;
   pipeline.threads = flags.threads;
   pipeline.last = last;

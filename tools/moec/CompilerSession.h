@@ -25,6 +25,7 @@ namespace moe::tools {
 struct CompileFlags {
   std::string model, recipe, target = "cpu:native", fsdp = "off", recompute = "none", memory, dumpDir;
   int64_t ranks = 1, expertParallel = 1, threads = 0;
+  bool noRecompose = false;
   std::vector<std::string> bind, set;
 
   std::vector<models::Flag> table();

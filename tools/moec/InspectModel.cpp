@@ -12,6 +12,7 @@
 #include "mlir/Dialect/Func/IR/FuncOps.h"
 #include "mlir/IR/Diagnostics.h"
 #include "passes/Pipeline.h"
+#include "tools/moec/InspectBlocks.h"
 #include "tools/moec/InspectPrograms.h"
 #include "tools/moec/InspectText.h"
 #include "tools/moec/Report.h"
@@ -20,6 +21,7 @@
 #include "llvm/Support/raw_ostream.h"
 
 #include <cstring>
+#include <map>
 #include <nlohmann/json.hpp>
 
 using namespace mlir;
@@ -151,9 +153,12 @@ int64_t routingGroups(const frontend::Model &model, int64_t ofRecipe) {
 }
 
 /// Imports the model, takes it as far as kernels are grouped, and notes programs and coverage on the way.
+/// `kinds` names, for each of `found`, what is missing: import, gradient or lowering.
 void importPrograms(MLIRContext &context, const std::string &path, const frontend::ImportOptions &options,
-                    const frontend::Recipe &recipe, Json &json, std::vector<Diagnostic> &found) {
+                    const frontend::Recipe &recipe, Json &json, std::vector<Diagnostic> &found,
+                    std::vector<std::string> &kinds) {
   OwningOpRef<ModuleOp> module = frontend::importOnnx(context, path, options, found);
+  kinds.resize(found.size(), "import");
   if (!module)
     return;
   ir::PipelineOptions pipeline;
@@ -165,7 +170,12 @@ void importPrograms(MLIRContext &context, const std::string &path, const fronten
   }
   frontend::setTraining(*module, recipe);
   json["coverage"] = Json::array();
+  kinds.resize(found.size(), "gradient");
+  ir::Phase done = ir::Phase::Import;
   pipeline.observe = [&](ir::Phase phase, ModuleOp at) {
+    done = phase;
+    if (phase == ir::Phase::Import)
+      json["blocks"] = describeBlocks(at);
     if (phase == ir::Phase::Recompose)
       json["programs"] = describePrograms(at);
     if (phase == ir::Phase::Recompose || phase == ir::Phase::Fuse)
@@ -177,18 +187,21 @@ void importPrograms(MLIRContext &context, const std::string &path, const fronten
     if (!isa<UnknownLoc>(diagnostic.getLocation()))
       diagnostic.getLocation().print(os);
     found.push_back({diagnostic.str(), where, {}, {}});
+    kinds.resize(found.size(), done == ir::Phase::Shard ? "gradient" : "lowering");
     return success();
   });
   (void)ir::runPhases(*module, pipeline); // a failure is among the diagnostics
   for (const Json &entry : json["coverage"])
     found.push_back({"'" + entry["op"].get<std::string>() + "' cannot be compiled for the CPU yet",
                      entry["where"].get<std::string>(), entry["why"].get<std::string>(), ""});
+  kinds.resize(found.size(), "lowering");
 }
 
-Json describeProblems(const std::vector<Diagnostic> &found) {
+Json describeProblems(const std::vector<Diagnostic> &found, const std::vector<std::string> &kinds) {
   Json json = Json::array();
-  for (const Diagnostic &diagnostic : found)
-    json.push_back({{"severity", diagnostic.code == ExitCode::Success ? "warning" : "error"},
+  for (auto [diagnostic, kind] : llvm::zip_equal(found, kinds))
+    json.push_back({{"kind", kind},
+                    {"severity", diagnostic.code == ExitCode::Success ? "warning" : "error"},
                     {"what", diagnostic.what},
                     {"where", diagnostic.where},
                     {"why", diagnostic.why},
@@ -237,11 +250,24 @@ Json describeModel(const std::string &path, const InspectModelOptions &options, 
     Builder builder(&context);
     describeParameters(*model, states, builder, json);
   }
+  std::vector<std::string> kinds(found.size(), "import");
   json["routing_groups"] = routingGroups(*model, recipe->routingGroups);
   if (options.wantsPrograms() || isStatic(json["inputs"]))
-    importPrograms(context, path, import, *recipe, json, found);
-  json["problems"] = describeProblems(found);
+    importPrograms(context, path, import, *recipe, json, found, kinds);
+  kinds.resize(found.size(), "import");
+  json["problems"] = describeProblems(found, kinds);
   return json;
+}
+
+/// How many of each kind; the problems themselves are reported as diagnostics.
+static std::string problemsText(const Json &problems) {
+  std::map<std::string, int> counts;
+  for (const Json &problem : problems)
+    ++counts[problem["kind"].get<std::string>()];
+  std::string text = fieldText("number", std::to_string(problems.size()));
+  for (const auto &[kind, count] : counts)
+    text += fieldText("of " + kind, std::to_string(count));
+  return text;
 }
 
 std::string modelText(const Json &model) {
@@ -258,6 +284,8 @@ std::string modelText(const Json &model) {
   const Json &counts = model["counts"];
   text += "elements of parameters\n" + fieldText("total", number(counts["total"])) +
           fieldText("trained", number(counts["trained"])) + fieldText("in experts", number(counts["in_experts"]));
+  if (model.contains("blocks"))
+    text += blocksText(model["blocks"]);
   if (model.contains("programs"))
     text += programsText(model["programs"]);
   else if (model["problems"].empty())
@@ -265,7 +293,7 @@ std::string modelText(const Json &model) {
   if (model.contains("coverage"))
     text += "operations without a lowering for the CPU\n" + fieldText("kinds", number(model["coverage"].size()));
   if (!model["problems"].empty())
-    text += "problems\n" + fieldText("number", number(model["problems"].size()));
+    text += "problems\n" + problemsText(model["problems"]);
   return text;
 }
 
