@@ -159,8 +159,9 @@ func.func @low_padding(%q: tensor<2x3x4x5xf32>, %k: tensor<2x3x6x5xf32>, %v: ten
   return %y : tensor<2x3x4x5xf32>
 }
 
-// Added, the same number is a bias.
+// Added, the same number is a bias, and stays the number it is.
 // CHECK-LABEL: @padding_added
+// CHECK: dense<-1.000000e+09>
 // CHECK: moe.attention {{.*}} bias %{{[^ ]*}} {bias_dims = array<i64: 0, 3>, scale
 // CHECK-NOT: moe.softmax
 // CHECK: return
