@@ -35,7 +35,7 @@ struct FakeOptions {
 
 class FakeSession final : public Session {
 public:
-  explicit FakeSession(FakeOptions options) : options(options), arena(size_t(1) << 20) {
+  explicit FakeSession(const FakeOptions &options) : options(options), arena(size_t(1) << 20) {
     plan::Training &training = *message.mutable_training();
     training.set_accumulate(options.accumulate);
     training.set_micro_batch(options.batch);
@@ -122,6 +122,7 @@ public:
         std::vector<int64_t> tokens;
         const int64_t count = options.batch * options.length, width = in.dtype() == plan::I64 ? 8 : 4;
         const std::byte *at = memory(in.staging()).data() + micro * count * width;
+        tokens.reserve(size_t(count));
         for (int64_t i = 0; i < count; ++i)
           tokens.push_back(width == 8 ? load<int64_t>(at + i * 8) : load<int32_t>(at + i * 4));
         return tokens;

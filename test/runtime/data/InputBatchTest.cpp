@@ -63,6 +63,7 @@ std::vector<Tokens> complete(const ModelInputs &inputs, Sample sample) {
   Status status = completeSample(inputs, sample);
   EXPECT_TRUE(status) << (status ? "" : status.error().str());
   std::vector<Tokens> rows;
+  rows.reserve(sample.columns.size());
   for (Sample::Column &column : sample.columns)
     rows.push_back(column.tokens);
   return rows;

@@ -166,7 +166,7 @@ TEST_P(SavesAll, OutputsGradientsAndState) {
     EXPECT_EQ(logits[i], first[i]);
   auto state = tensor(path("s"), "weight");
   ASSERT_EQ(state.size(), 260u);
-  EXPECT_EQ(std::memcmp(state.data(), w.data(), 260 * 4), 0);
+  EXPECT_TRUE(std::ranges::equal(state, w));
   EXPECT_NE(state[5], first[5]);
 }
 

@@ -25,7 +25,7 @@ namespace {
 class TrainRun {
 public:
   TrainRun(const TemporaryFolder &base, const std::string &folderName, TrainOptions options,
-           FakeOptions fake = {.accumulate = 2})
+           const FakeOptions &fake = {.accumulate = 2})
       : session(fake), out(::open((base.path() / "log").c_str(), O_WRONLY | O_CREAT | O_APPEND, 0600)),
         log(TrainLog::Format::Json, out, out), folder(*CheckpointFolder::open(base.path() / folderName)) {
     std::string text;
@@ -156,7 +156,7 @@ TEST(TrainLoop, SavesWhenAsked) {
 // The order of samples belongs to the data: neither the batch size nor accumulation changes it.
 TEST(TrainLoop, SampleOrderDoesNotDependOnTheBatch) {
   TemporaryFolder base;
-  auto stream = [&](const char *name, FakeOptions options, int64_t updates) {
+  auto stream = [&](const char *name, const FakeOptions &options, int64_t updates) {
     TrainRun run(base, name, {.maxUpdate = updates}, options);
     EXPECT_TRUE(run.loop->run());
     std::vector<int64_t> tokens;
