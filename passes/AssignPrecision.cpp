@@ -47,25 +47,34 @@ public:
       PrecisionRole role = roleOf(&op);
       bool isNarrow = !exact.contains(&op) && !llvm::is_contained(wideOnly, op.getName().getStringRef()) &&
                       (role == PrecisionRole::Compute || (role == PrecisionRole::Follow && followsNarrow(&op)));
+      bool computes = false;
       for (OpOperand &operand : op.getOpOperands())
-        if (Type element = elementOf(operand.get()); element && (element == narrow || element == wide))
-          operand.set(convert(operand.get(), isNarrow ? narrow : wide, &op));
-      if (!isNarrow)
-        continue;
-      retype(&op);
+        if (Type element = elementOf(operand.get()); element && (element == narrow || element == wide)) {
+          Type chosen = isNarrow ? narrow : wide;
+          if (auto results = dyn_cast<func::ReturnOp>(&op))
+            chosen = getElementTypeOrSelf(
+                results->getParentOfType<func::FuncOp>().getResultTypes()[operand.getOperandNumber()]);
+          computes = true;
+          operand.set(convert(operand.get(), chosen, &op));
+        }
+      // An operation that the model itself computes in bfloat16 may have become wide.
+      if (computes)
+        retype(&op, isNarrow ? narrow : wide);
     }
   }
 
 private:
-  /// Gives `op`, whose operands have become narrow, the result types that it has by its own rule, or narrow ones.
-  void retype(Operation *op) {
+  /// Gives `op`, whose operands have become tensors of `element`, the result types that it has by its own rule, or
+  /// such.
+  void retype(Operation *op, Type element) {
     SmallVector<Type> types;
     auto infers = dyn_cast<InferTypeOpInterface>(op);
     if (!infers ||
         failed(infers.inferReturnTypes(op->getContext(), op->getLoc(), op->getOperands(), op->getAttrDictionary(),
                                        op->getPropertiesStorage(), op->getRegions(), types)))
       for (Value result : op->getResults())
-        types.push_back(elementOf(result) == wide ? typeOf(result).clone(narrow) : result.getType());
+        types.push_back(elementOf(result) == (element == narrow ? wide : narrow) ? typeOf(result).clone(element)
+                                                                                 : result.getType());
     for (auto [result, type] : llvm::zip_equal(op->getResults(), types))
       result.setType(type);
   }

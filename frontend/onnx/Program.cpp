@@ -179,7 +179,9 @@ Value Program::readInitializer(const onnx::TensorProto &tensor) {
     }
   } else {
     ir::StateOp state = session.states.get(tensor, type);
-    value = ir::ReadOp::create(builder, loc, type, FlatSymbolRefAttr::get(state.getSymNameAttr()));
+    value = ir::ReadOp::create(builder, loc, state.getTensorType(), FlatSymbolRefAttr::get(state.getSymNameAttr()));
+    if (state.getTensorType() != type)
+      value = ir::CastOp::create(builder, loc, value, type.getElementType());
   }
   initializers[tensor.name()] = value;
   return value;

@@ -252,6 +252,20 @@ ElementsAttr StateTable::maskElements(const onnx::TensorProto &tensor, RankedTen
   return isFlags || hides ? attribute : ElementsAttr();
 }
 
+/// Elements of a list in the file as the state holds them.
+static Attribute widened(Attribute initial, Type element, Builder &builder) {
+  auto entries = dyn_cast_if_present<DictionaryAttr>(initial);
+  auto data = entries ? entries.getAs<DenseElementsAttr>("data") : DenseElementsAttr();
+  if (!data || data.getElementType() == element)
+    return initial;
+  llvm::SmallVector<float> values;
+  for (const APFloat &value : data.getValues<APFloat>())
+    values.push_back(static_cast<float>(value.convertToDouble()));
+  Attribute wide =
+      DenseElementsAttr::get(cast<RankedTensorType>(data.getType().clone(element)), llvm::ArrayRef(values));
+  return builder.getDictionaryAttr({builder.getNamedAttr("data", wide)});
+}
+
 ir::StateOp StateTable::get(const onnx::TensorProto &tensor, RankedTensorType type) {
   ir::StateOp &state = states[tensor.name()];
   if (state)
@@ -260,11 +274,15 @@ ir::StateOp StateTable::get(const onnx::TensorProto &tensor, RankedTensorType ty
   if (!stateKind)
     ambiguous.push_back(&tensor);
   Location loc = NameLoc::get(builder.getStringAttr(tensor.name()));
-  state = ir::StateOp::create(builder, loc, builder.getStringAttr(tensor.name()), TypeAttr::get(type),
+  // What the file keeps in 16 bits is trained, and saved, in float32.
+  const bool narrow = isa<FloatType>(type.getElementType()) && type.getElementTypeBitWidth() < 32;
+  auto held = narrow ? RankedTensorType::get(type.getShape(), builder.getF32Type()) : type;
+  state = ir::StateOp::create(builder, loc, builder.getStringAttr(tensor.name()), TypeAttr::get(held),
                               ir::StateKindAttr::get(builder.getContext(), stateKind.value_or(ir::StateKind::Frozen)),
-                              initial(tensor, type), /*of=*/nullptr, /*bucket=*/nullptr, /*offset=*/nullptr,
+                              widened(initial(tensor, type), held.getElementType(), builder), /*of=*/nullptr,
+                              /*bucket=*/nullptr, /*offset=*/nullptr,
                               /*checkpointed=*/stateKind == ir::StateKind::Parameter ? builder.getUnitAttr() : nullptr);
-  if (stateKind == ir::StateKind::Frozen)
+  if (stateKind == ir::StateKind::Frozen && !narrow)
     if (ElementsAttr elements = maskElements(tensor, type))
       state->setAttr(ir::kElementsAttr, elements);
   return state;

@@ -44,7 +44,7 @@ public:
 
   /// A shape or a scalar: becomes a constant of the programs.
   bool isConstant(const onnx::TensorProto &tensor) const;
-  /// `type` is the tensor's type in the dialect; `user` names a node that reads it.
+  /// `type` is the tensor's type in the dialect. The state of 16-bit floats is one of float32.
   ir::StateOp get(const onnx::TensorProto &tensor, mlir::RankedTensorType type);
   /// Whether nothing says if a tensor that `get` was asked for is trained.
   bool isAmbiguous(const onnx::TensorProto &tensor) const { return llvm::is_contained(ambiguous, &tensor); }

@@ -118,7 +118,9 @@ def initializers(path, parameters):
 
     `parameters`: {initializer: [parameter, transposed]}; `ties`: lists of initializers that are one parameter, `^T` where a
     later one is the transpose of the first; `frozen`: other float tensors; `missing`: parameters that are no initializer."""
-    floats = {i.name: onnx.numpy_helper.to_array(i) for i in onnx.load(path).graph.initializer if i.data_type == onnx.TensorProto.FLOAT}
+    graph, kinds = onnx.load(path).graph, onnx.TensorProto
+    floats = {i.name: onnx.numpy_helper.to_array(i) for i in graph.initializer
+              if i.data_type in (kinds.FLOAT, kinds.FLOAT16, kinds.BFLOAT16, kinds.DOUBLE)}  # fmt: skip
     facts, known = {"parameters": {}, "ties": [], "frozen": [], "missing": []}, set()
     for name, parameter in parameters:
         want = parameter.detach().numpy()
