@@ -29,6 +29,9 @@ LayoutRule layoutRule(RouteBackwardOp::Adaptor op);
 LayoutRule layoutRule(DispatchOp::Adaptor op);
 LayoutRule layoutRule(CombineOp::Adaptor op);
 LayoutRule layoutRule(RoutedDotOp::Adaptor op);
+LayoutRule layoutRule(GroupRowsOp::Adaptor op);
+LayoutRule layoutRule(GroupedDotOp::Adaptor op);
+LayoutRule layoutRule(GroupedDotWeightGradOp::Adaptor op);
 LayoutRule layoutRule(AddNOp::Adaptor op);
 
 /// Of scatter_add with an index and a table of these ranks.

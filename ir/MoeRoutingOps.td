@@ -91,6 +91,58 @@ def Moe_RoutedDotOp : Moe_Op<"routed_dot", [Pure, InferTypeOpAdaptor, Decomposab
   let cpuStatus = "yes";
 }
 
+def Moe_GroupRowsOp : Moe_Op<"group_rows", [Pure, InferTypeOpAdaptor, Decomposable]> {
+  let summary = "a table of rows sorted by expert, in blocks of one expert each: routing that drops nothing";
+  let description = [{
+    expert [G,S,K] (-1 = no expert), per group g -> slot [G,S,K] i32 (row of the choice, -1 without an expert),
+    token [1,G,R] i32 (s * K + choice of the row, -1 = empty), block_expert [G,B] i32 (expert of each block of `block`
+    rows, -1 = none). The rows of an expert are in order of s * K + choice and start where a block does, experts in
+    order. R = B * block, and B = floor((S K - n) / block) + n with n = min(experts, S K), the most that any choice needs.
+
+    `dispatch` and `combine` take slot and token as those of a single expert of capacity R.
+  }];
+  let arguments = (ins Moe_IntTensor:$expert, I64Attr:$experts, I64Attr:$block);
+  let results = (outs Moe_IntTensor:$slot, Moe_IntTensor:$token, Moe_IntTensor:$block_expert);
+  let adjointStatus = "no: integer results";
+  let decompositionStatus = "yes: a comparison of all choices with all rows";
+  let cpuStatus = "yes";
+}
+
+def Moe_GroupedDotOp : Moe_Op<"grouped_dot", [Pure, InferTypeOpAdaptor, DifferentiableReads]> {
+  let summary = "matrix product of blocks of rows, each with the weight of its expert";
+  let description = [{
+    rows [R,M], block_expert [B] i32, weights: one [E,M,N], or those of E experts, [M,N] each -> [R,N] = rows[r] .
+    weight[block_expert[r / (R / B)]], zeros where that is -1. `transposed` weights are [E,N,M] or [N,M].
+    float32 accumulation.
+  }];
+  let arguments = (ins Moe_FloatTensor:$rows, Moe_IntTensor:$block_expert, Variadic<Moe_FloatTensor>:$weights,
+                       UnitAttr:$transposed);
+  let results = (outs Moe_FloatTensor:$result);
+  let extraDeclaration = [{
+    ::moe::ir::Cost getCost();
+    /// Whether each expert's weight is an operand of its own.
+    bool isSeparate() { return typeOf(getWeights()[0]).getRank() == 2; }
+    int64_t experts();
+  }];
+  let adjointStatus = "yes";
+  let cpuStatus = "yes";
+  let precisionRole = "Compute";
+}
+
+def Moe_GroupedDotWeightGradOp : Moe_Op<"grouped_dot_weight_grad", [Pure, InferTypeOpAdaptor]> {
+  let summary = "sum over the rows of each expert of products of two rows: the weight gradient of grouped_dot";
+  let description = [{
+    lhs [R,M], rhs [R,N], block_expert [B] i32 -> [E,M,N], or with `separate` E results [M,N]: the sum over the rows r of
+    expert e of lhs[r,m] rhs[r,n], zeros for an expert without rows. float32 accumulation.
+  }];
+  let arguments = (ins Moe_FloatTensor:$lhs, Moe_FloatTensor:$rhs, Moe_IntTensor:$block_expert, I64Attr:$experts,
+                       UnitAttr:$separate);
+  let results = (outs Variadic<Moe_FloatTensor>:$grads);
+  let extraDeclaration = "::moe::ir::Cost getCost();";
+  let adjointStatus = "no: second derivatives are not supported";
+  let cpuStatus = "yes";
+}
+
 def Moe_ScaleGradientOp : Moe_PureOp<"scale_gradient", [Differentiable, Decomposable]> {
   let summary = "the identity, whose adjoint multiplies by `factor`";
   let description = [{

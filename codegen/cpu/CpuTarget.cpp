@@ -11,6 +11,7 @@
 #include "codegen/cpu/ObjectCode.h"
 #include "codegen/kernel/PlanType.h"
 #include "runtime/cpu/Gemm.h"
+#include "runtime/cpu/GroupedGemm.h"
 #include "runtime/cpu/WorkOperands.h"
 #include "runtime/cpu/kernels/Attention.h"
 #include "llvm/ADT/STLExtras.h"
@@ -114,6 +115,9 @@ public:
                                    {toPlanType(types[0]), toPlanType(types[1]), toPlanType(types[2]),
                                     step.gemm().has_bias() ? toPlanType(types[3]) : plan::F32},
                                    threadCount);
+    case plan::Step::kGroupedGemm:
+      (void)cpu::limitGemmIsa(processor.features);
+      return cpu::groupedGemmScratchBytes(step.grouped_gemm(), toPlanType(types[0]), threadCount);
     case plan::Step::kAttention:
       return cpu::attentionScratchBytes({cpu::sizesOf(step.attention())}, threadCount, step.attention().backward());
     case plan::Step::kRoute:

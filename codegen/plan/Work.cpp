@@ -163,6 +163,33 @@ LogicalResult fillRouteBackward(RouteBackwardOp op, plan::Step &step) {
   return success();
 }
 
+void fillBlocks(plan::GroupedGemm *gemm, Value rows, Value blockExpert) {
+  int64_t blocks = typeOf(blockExpert).getDimSize(0);
+  gemm->set_blocks(blocks);
+  gemm->set_block_rows(typeOf(rows).getDimSize(0) / blocks);
+  gemm->set_left(typeOf(rows).getDimSize(1));
+}
+
+LogicalResult fillGroupedDot(GroupedDotOp op, plan::Step &step) {
+  plan::GroupedGemm *gemm = step.mutable_grouped_gemm();
+  fillBlocks(gemm, op.getRows(), op.getBlockExpert());
+  gemm->set_right(op.getType().getDimSize(1));
+  gemm->set_experts(op.experts());
+  gemm->set_transposed(op.getTransposed());
+  gemm->set_separate(op.isSeparate());
+  return success();
+}
+
+LogicalResult fillGroupedDotWeightGrad(GroupedDotWeightGradOp op, plan::Step &step) {
+  plan::GroupedGemm *gemm = step.mutable_grouped_gemm();
+  fillBlocks(gemm, op.getLhs(), op.getBlockExpert());
+  gemm->set_weight_grad(true);
+  gemm->set_right(typeOf(op.getRhs()).getDimSize(1));
+  gemm->set_experts(static_cast<int64_t>(op.getExperts()));
+  gemm->set_separate(op.getSeparate());
+  return success();
+}
+
 LogicalResult fillScatterAdd(ScatterAddOp op, plan::Step &step) {
   plan::ScatterAdd *scatter = step.mutable_scatter_add();
   RankedTensorType table = op.getType();
@@ -181,6 +208,8 @@ void setScratchBytes(plan::Step &step, uint64_t bytes) {
     return step.mutable_attention()->set_scratch_bytes(bytes);
   case plan::Step::kRoute:
     return step.mutable_route()->set_scratch_bytes(bytes);
+  case plan::Step::kGroupedGemm:
+    return step.mutable_grouped_gemm()->set_scratch_bytes(bytes);
   case plan::Step::kScatterAdd:
     return step.mutable_scatter_add()->set_scratch_bytes(bytes);
   default:
@@ -200,6 +229,8 @@ LogicalResult fillLibraryWork(Operation *op, const KernelTarget &target, plan::S
           .Case([&](AttentionBackwardOp attention) { return fillAttention(attention, true, step); })
           .Case([&](RouteOp route) { return fillRoute(route, step); })
           .Case([&](RouteBackwardOp route) { return fillRouteBackward(route, step); })
+          .Case([&](GroupedDotOp dot) { return fillGroupedDot(dot, step); })
+          .Case([&](GroupedDotWeightGradOp grad) { return fillGroupedDotWeightGrad(grad, step); })
           .Case([&](ScatterAddOp scatter) { return fillScatterAdd(scatter, step); })
           .Default([&](Operation *other) {
             bool isCpu = target.device() == "cpu";
@@ -226,6 +257,8 @@ uint64_t scratchBytes(const plan::Step &step) {
     return step.attention().scratch_bytes();
   case plan::Step::kRoute:
     return step.route().scratch_bytes();
+  case plan::Step::kGroupedGemm:
+    return step.grouped_gemm().scratch_bytes();
   case plan::Step::kScatterAdd:
     return step.scatter_add().scratch_bytes();
   default:

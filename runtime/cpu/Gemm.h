@@ -75,6 +75,9 @@ public:
   Status bind(const GemmPointers &pointers);
   /// Computes. The caller holds a `ThreadCount` of the number of threads given to `create`.
   Status run() const;
+  /// Computes at other addresses than those of `bind`, which has been called. For products without bias and, if there
+  /// is a batch, with alpha = 1.
+  Status runAt(const void *a, const void *b, void *c) const;
 
 private:
   struct Handles;

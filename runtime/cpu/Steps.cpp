@@ -146,6 +146,8 @@ Expected<std::unique_ptr<StepRunner>> createStep(const plan::Step &step, const S
     return createAttentionStep(step, context);
   case plan::Step::kRoute:
     return createRouteStep(step, context);
+  case plan::Step::kGroupedGemm:
+    return createGroupedGemmStep(step, context);
   case plan::Step::kScatterAdd:
     return createScatterAddStep(step, context);
   case plan::Step::kFill:

@@ -47,6 +47,7 @@ Expected<std::unique_ptr<StepRunner>> createStep(const plan::Step &step, const S
 /// The kinds of work that have a file of their own.
 Expected<std::unique_ptr<StepRunner>> createAttentionStep(const plan::Step &step, const StepContext &context);
 Expected<std::unique_ptr<StepRunner>> createRouteStep(const plan::Step &step, const StepContext &context);
+Expected<std::unique_ptr<StepRunner>> createGroupedGemmStep(const plan::Step &step, const StepContext &context);
 Expected<std::unique_ptr<StepRunner>> createScatterAddStep(const plan::Step &step, const StepContext &context);
 
 /// Error unless the plan gives a library or kernel the scratch it needs.

@@ -4,6 +4,7 @@
 //
 //===--------------------------------------------------------------------------------------------------------------===//
 
+#include "runtime/cpu/GroupedGemm.h"
 #include "runtime/cpu/Steps.h"
 #include "runtime/cpu/WorkOperands.h"
 #include "runtime/cpu/kernels/Attention.h"
@@ -98,6 +99,15 @@ private:
   RouteBackwardPointers pointers;
 };
 
+class GroupedGemmStep final : public StepRunner {
+public:
+  explicit GroupedGemmStep(GroupedGemm gemm) : gemm(std::move(gemm)) {}
+  Status run() override { return gemm.run(); }
+
+private:
+  GroupedGemm gemm;
+};
+
 template <typename Index> class ScatterAddStep final : public StepRunner {
 public:
   ScatterAddStep(const plan::Step &step, const StepContext &context)
@@ -159,6 +169,35 @@ Expected<std::unique_ptr<StepRunner>> createRouteStep(const plan::Step &step, co
       reinterpret_cast<uintptr_t>(context.address(step, step.operands_size() - 1)) % 8 != 0)
     return error("the scratch of routing is not aligned to 8 bytes", {}, {}, {}, ExitCode::Internal);
   return std::make_unique<RouteForwardStep>(step, context);
+}
+
+Expected<std::unique_ptr<StepRunner>> createGroupedGemmStep(const plan::Step &step, const StepContext &context) {
+  const plan::GroupedGemm &gemm = step.grouped_gemm();
+  plan::DType dtype = step.operands(0).dtype();
+  for (const plan::Operand &operand : step.operands())
+    if (operand.access() != plan::Operand::SCRATCH && operand.dtype() != plan::I32 && operand.dtype() != dtype)
+      return error("the CPU backend computes products of grouped rows in one type", {},
+                   "operands have types " + plan::DType_Name(dtype) + " and " + plan::DType_Name(operand.dtype()));
+  uint64_t needed = groupedGemmScratchBytes(gemm, dtype, context.pool.threads());
+  if (Status status = requireScratch(needed, gemm.scratch_bytes(), "a product of grouped rows"); !status)
+    return tl::unexpected(std::move(status.error()));
+  Operands operands(step, context);
+  GroupedGemmPointers pointers;
+  operands.next(pointers.left);
+  if (gemm.weight_grad())
+    operands.next(pointers.right);
+  operands.next(pointers.blockExpert);
+  pointers.weights.resize(gemm.separate() ? static_cast<size_t>(gemm.experts()) : 1);
+  for (void *&weight : pointers.weights)
+    operands.next(weight);
+  if (!gemm.weight_grad())
+    operands.next(pointers.result);
+  if (gemm.scratch_bytes() > 0)
+    operands.next(pointers.scratch);
+  auto grouped = GroupedGemm::create(gemm, dtype, context.pool, std::move(pointers));
+  if (!grouped)
+    return tl::unexpected(std::move(grouped.error()));
+  return std::make_unique<GroupedGemmStep>(std::move(*grouped));
 }
 
 Expected<std::unique_ptr<StepRunner>> createScatterAddStep(const plan::Step &step, const StepContext &context) {

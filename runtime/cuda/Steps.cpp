@@ -138,6 +138,7 @@ Status checkStep(const plan::Step &step) {
     return checkGemm(step.gemm(), typesOf(step));
   case plan::Step::kAttention:
   case plan::Step::kRoute:
+  case plan::Step::kGroupedGemm:
   case plan::Step::kScatterAdd:
     return checkMoeStep(step);
   case plan::Step::kFill:
@@ -150,7 +151,7 @@ Status checkStep(const plan::Step &step) {
 }
 
 bool hasIndex(const plan::Step &step) {
-  return step.has_scatter_add() || (step.has_copy() && step.copy().index());
+  return step.has_scatter_add() || step.has_grouped_gemm() || (step.has_copy() && step.copy().index());
 }
 
 Expected<std::unique_ptr<StepLaunch>> createStep(const plan::Step &step, const StepContext &context, int32_t *outside) {
@@ -161,6 +162,8 @@ Expected<std::unique_ptr<StepLaunch>> createStep(const plan::Step &step, const S
     return createGemmStep(step, context);
   case plan::Step::kRoute:
     return createRouteStep(step, context);
+  case plan::Step::kGroupedGemm:
+    return createGroupedGemmStep(step, context, outside);
   case plan::Step::kScatterAdd:
     return createScatterAddStep(step, context, outside);
   case plan::Step::kFill:

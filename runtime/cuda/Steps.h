@@ -53,6 +53,7 @@ bool hasIndex(const plan::Step &step);
 Status checkMoeStep(const plan::Step &step);
 std::unique_ptr<StepLaunch> createAttentionStep(const plan::Step &step, const StepContext &context);
 std::unique_ptr<StepLaunch> createRouteStep(const plan::Step &step, const StepContext &context);
+std::unique_ptr<StepLaunch> createGroupedGemmStep(const plan::Step &step, const StepContext &context, int32_t *outside);
 std::unique_ptr<StepLaunch> createScatterAddStep(const plan::Step &step, const StepContext &context, int32_t *outside);
 
 } // namespace moe::cuda

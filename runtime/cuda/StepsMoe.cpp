@@ -9,6 +9,7 @@
 #include "runtime/cuda/Scratch.h"
 #include "runtime/cuda/Steps.h"
 #include "runtime/cuda/kernels/Attention.h"
+#include "runtime/cuda/kernels/GroupedGemm.h"
 #include "runtime/cuda/kernels/Route.h"
 #include "runtime/cuda/kernels/ScatterAdd.h"
 
@@ -57,11 +58,27 @@ Status checkAttention(const plan::Step &step) {
   return requireScratch(attentionScratchBytes(step.attention()), step.attention().scratch_bytes(), "attention");
 }
 
+Status checkGroupedGemm(const plan::Step &step) {
+  const plan::GroupedGemm &gemm = step.grouped_gemm();
+  plan::DType type = step.operands(0).dtype();
+  for (const plan::Operand &operand : step.operands())
+    if (operand.dtype() != plan::I32 && (operand.dtype() != type || (type != plan::F32 && type != plan::BF16)))
+      return error("the CUDA backend computes products of grouped rows in float32 and in bfloat16", {},
+                   "operands have types " + plan::DType_Name(type) + " and " + plan::DType_Name(operand.dtype()));
+  if (gemm.separate() && gemm.experts() > kMostSeparateExperts)
+    return error("the CUDA backend takes the weights of at most " + std::to_string(kMostSeparateExperts) +
+                     " experts one by one",
+                 {}, "the plan has " + std::to_string(gemm.experts()));
+  return {};
+}
+
 } // namespace
 
 Status checkMoeStep(const plan::Step &step) {
   if (step.has_attention())
     return checkAttention(step);
+  if (step.has_grouped_gemm())
+    return checkGroupedGemm(step);
   if (step.has_scatter_add()) {
     if (Status status = requireFloat32(step, "CUDA", "additions to rows"); !status)
       return status;
@@ -92,6 +109,32 @@ std::unique_ptr<StepLaunch> createRouteStep(const plan::Step &step, const StepCo
     return launchOf(routeBackward, shape, cpu::routeBackwardOperands(step, context),
                     "launch the gradient of the routing");
   return launchOf(routeForward, shape, cpu::routeForwardOperands(step, context), "launch the routing");
+}
+
+std::unique_ptr<StepLaunch> createGroupedGemmStep(const plan::Step &step, const StepContext &context,
+                                                  int32_t *outside) {
+  const plan::GroupedGemm &gemm = step.grouped_gemm();
+  const GroupedGemmShape shape{.blocks = gemm.blocks(),
+                               .blockRows = gemm.block_rows(),
+                               .experts = gemm.experts(),
+                               .left = gemm.left(),
+                               .right = gemm.right(),
+                               .transposed = gemm.transposed(),
+                               .separate = gemm.separate(),
+                               .element = step.operands(0).dtype() == plan::BF16 ? Element::Bf16 : Element::Float32};
+  GroupedGemmPointers pointers;
+  cpu::Operands operands(step, context);
+  operands.next(pointers.left);
+  if (gemm.weight_grad())
+    operands.next(pointers.right);
+  operands.next(pointers.blockExpert);
+  for (int64_t i = 0; i < (gemm.separate() ? gemm.experts() : 1); ++i)
+    operands.next(pointers.weights[i]);
+  if (!gemm.weight_grad())
+    operands.next(pointers.result);
+  pointers.outside = outside;
+  return launchOf(gemm.weight_grad() ? groupedGemmWeightGrad : groupedGemm, shape, pointers,
+                  "launch a product of grouped rows");
 }
 
 std::unique_ptr<StepLaunch> createScatterAddStep(const plan::Step &step, const StepContext &context, int32_t *outside) {

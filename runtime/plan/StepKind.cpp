@@ -18,6 +18,8 @@ const char *stepKind(const plan::Step &step) {
     return step.attention().backward() ? "attention_backward" : "attention";
   case plan::Step::kRoute:
     return step.route().backward() ? "route_backward" : "route";
+  case plan::Step::kGroupedGemm:
+    return step.grouped_gemm().weight_grad() ? "grouped_gemm_weight_grad" : "grouped_gemm";
   case plan::Step::kScatterAdd:
     return "scatter_add";
   case plan::Step::kFill:

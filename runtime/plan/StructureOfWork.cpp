@@ -40,6 +40,8 @@ public:
       return attention(step.attention());
     case plan::Step::kRoute:
       return route(step.route());
+    case plan::Step::kGroupedGemm:
+      return groupedGemm(step.grouped_gemm());
     case plan::Step::kScatterAdd:
       return scatterAdd(step.scatter_add());
     case plan::Step::kFill:
@@ -263,6 +265,37 @@ private:
     }
     appendScratch(expected, r.scratch_bytes());
     operands("route", expected);
+  }
+
+  void groupedGemm(const plan::GroupedGemm &g) {
+    if (!sizes("grouped_gemm", {g.blocks(), g.block_rows(), g.experts(), g.left(), g.right()}, 1))
+      return;
+    if (g.weight_grad() && g.transposed())
+      complain("grouped_gemm: a weight gradient is not transposed");
+    // Backends keep a table of the weights, and experts beyond what operands can be are damage.
+    if (g.separate() && g.experts() > step.operands_size())
+      return complain("grouped_gemm: " + std::to_string(g.experts()) + " experts with " +
+                      std::to_string(step.operands_size()) + " operands");
+    uint64_t rows = count({g.blocks(), g.block_rows()}), weight = count({g.left(), g.right()});
+    int64_t tensors = g.separate() ? g.experts() : 1;
+    uint64_t weightElements = g.separate() ? weight : saturatingProduct(weight, g.experts());
+    OperandRule blockExpert{"block_expert", Operand::READ, {plan::I32}, static_cast<uint64_t>(g.blocks())};
+    OperandRule left{"rows", Operand::READ, floats(), saturatingProduct(rows, g.left())};
+    OperandRule right{"result", Operand::WRITE, floats(), saturatingProduct(rows, g.right())};
+    std::vector<OperandRule> expected;
+    if (g.weight_grad()) {
+      right.role = "rhs";
+      right.access = Operand::READ;
+      expected = {left, right, blockExpert};
+    } else {
+      expected = {left, blockExpert};
+    }
+    Operand::Access access = g.weight_grad() ? Operand::WRITE : Operand::READ;
+    expected.insert(expected.end(), static_cast<size_t>(tensors), {"weight", access, floats(), weightElements});
+    if (!g.weight_grad())
+      expected.push_back(right);
+    appendScratch(expected, g.scratch_bytes());
+    operands("grouped_gemm", expected);
   }
 
   void scatterAdd(const plan::ScatterAdd &s) {

@@ -196,6 +196,19 @@ std::vector<OperationCase> makeDifferentiableCases() {
   add("moe.combine %0, %1, %2, %3, %4 : (tensor<3x2x2x5xf64>, " + indices + ", tensor<2x3x2xf64>) -> " +
           "tensor<2x3x5xf64>",
       {anything, expertIndex, slotIndex, tokenIndex});
+
+  // Rows in blocks of one expert each; the third block has none, and neither has the second expert any rows.
+  const CaseInput blocks = ints({2, 0, -1, 0});
+  for (const char *transposed : {"", " {transposed}"}) {
+    std::string weight = *transposed ? "tensor<4x6xf64>" : "tensor<6x4xf64>";
+    std::string stacked = *transposed ? "tensor<3x4x6xf64>" : "tensor<3x6x4xf64>";
+    add(std::string("moe.grouped_dot %0, %1, %2") + transposed + " : (tensor<8x6xf64>, tensor<4xi32>, " + stacked +
+            ") -> tensor<8x4xf64>",
+        {anything, blocks, anything});
+    add(std::string("moe.grouped_dot %0, %1, %2, %3, %4") + transposed + " : (tensor<8x6xf64>, tensor<4xi32>, " +
+            weight + ", " + weight + ", " + weight + ") -> tensor<8x4xf64>",
+        {anything, blocks, anything, anything, anything});
+  }
   return cases;
 }
 
@@ -210,7 +223,15 @@ const std::vector<OperationCase> &furtherDecomposableCases() {
   static const std::vector<OperationCase> cases = {
       {"moe.routed_dot %0, %1, %2, %3 : (tensor<2x3x5xf64>, tensor<3x2x2x5xf64>, tensor<2x3x2xi32>, "
        "tensor<2x3x2xi32>) -> tensor<2x3x2xf64>",
-       {anything, anything, expertIndex, slotIndex}}};
+       {anything, anything, expertIndex, slotIndex}},
+      // Two groups: one with absent choices and an expert without any, one where all choose the same.
+      {"moe.group_rows %0 {experts = 3 : i64, block = 2 : i64} : (tensor<2x3x2xi32>) -> (tensor<2x3x2xi32>, "
+       "tensor<1x2x8xi32>, tensor<2x4xi32>)",
+       {ints({2, 0, -1, 2, 2, -1, 1, 1, 1, 1, 1, 1})}},
+      // Blocks that do not divide the choices, more experts than choices.
+      {"moe.group_rows %0 {experts = 9 : i64, block = 3 : i64} : (tensor<1x4x2xi32>) -> (tensor<1x4x2xi32>, "
+       "tensor<1x1x24xi32>, tensor<1x8xi32>)",
+       {ints({8, 0, 0, 7, 8, 3, 3, 3})}}};
   return cases;
 }
 

@@ -288,4 +288,67 @@ TEST(Routing, TiesGoToTheLowestExpertAndTheEarliestToken) {
   }
 }
 
+// Rows of an expert begin where a block does, in order of the choices; what is empty says so.
+TEST(GroupedRows, TableOfTwoGroups) {
+  IrContext ir;
+  std::vector<HostTensor> results =
+      evaluate(ir,
+               "moe.group_rows %0 {experts = 3 : i64, block = 2 : i64} : (tensor<2x3x2xi32>) -> (tensor<2x3x2xi32>, "
+               "tensor<1x2x8xi32>, tensor<2x4xi32>)",
+               {HostTensor::ofInts({2, 3, 2}, {2, 0, -1, 2, 2, -1, 1, 1, 1, 1, 1, 1})});
+  ASSERT_EQ(results.size(), 3u) << ir.messages();
+  EXPECT_EQ(results[0].ints, (std::vector<int64_t>{2, 0, -1, 3, 4, -1, 0, 1, 2, 3, 4, 5}));
+  EXPECT_EQ(results[1].ints, (std::vector<int64_t>{1, -1, 0, 3, 4, -1, -1, -1, 0, 1, 2, 3, 4, 5, -1, -1}));
+  EXPECT_EQ(results[2].ints, (std::vector<int64_t>{0, 2, 2, -1, 1, 1, 1, -1}));
+}
+
+// The most blocks that any choices need: one row in each of the last ones.
+TEST(GroupedRows, FillsTheLastBlock) {
+  IrContext ir;
+  std::vector<HostTensor> results =
+      evaluate(ir,
+               "moe.group_rows %0 {experts = 3 : i64, block = 2 : i64} : (tensor<1x5x1xi32>) -> (tensor<1x5x1xi32>, "
+               "tensor<1x1x8xi32>, tensor<1x4xi32>)",
+               {HostTensor::ofInts({1, 5, 1}, {0, 1, 0, 0, 2})});
+  ASSERT_EQ(results.size(), 3u) << ir.messages();
+  EXPECT_EQ(results[0].ints, (std::vector<int64_t>{0, 4, 1, 2, 6}));
+  EXPECT_EQ(results[2].ints, (std::vector<int64_t>{0, 0, 1, 2}));
+}
+
+TEST(GroupedRows, ProductsOfBlocks) {
+  // Two rows a block; weights of 1 x 2.
+  const std::string types = "(tensor<4x1xf64>, tensor<2xi32>, tensor<3x1x2xf64>) -> tensor<4x2xf64>";
+  auto products = [&](std::vector<int64_t> blocks) {
+    IrContext ir;
+    return evaluate(ir, "moe.grouped_dot %0, %1, %2 : " + types,
+                    {HostTensor({4, 1}, {1, 2, 3, 4}), HostTensor::ofInts({2}, std::move(blocks)),
+                     HostTensor({3, 1, 2}, {1, 10, 2, 20, 3, 30})})[0]
+        .floats;
+  };
+  EXPECT_EQ(products({2, 0}), (std::vector<double>{3, 30, 6, 60, 3, 30, 4, 40}));
+  EXPECT_EQ(products({-1, 1}), (std::vector<double>{0, 0, 0, 0, 6, 60, 8, 80}));
+  IrContext ir;
+  evaluate(
+      ir, "moe.grouped_dot %0, %1, %2 : " + types,
+      {HostTensor({4, 1}, {1, 2, 3, 4}), HostTensor::ofInts({2}, {0, 3}), HostTensor({3, 1, 2}, {1, 1, 1, 1, 1, 1})});
+  EXPECT_NE(ir.messages().find("reads expert 3 of 3"), std::string::npos);
+}
+
+TEST(GroupedRows, WeightGradientOfEachExpert) {
+  for (const char *separate : {"", ", separate"}) {
+    IrContext ir;
+    std::string types = *separate ? "(tensor<1x2xf64>, tensor<1x2xf64>, tensor<1x2xf64>)" : "tensor<3x1x2xf64>";
+    std::vector<HostTensor> results =
+        evaluate(ir,
+                 std::string("moe.grouped_dot_weight_grad %0, %1, %2 {experts = 3 : i64") + separate +
+                     "} : (tensor<6x1xf64>, tensor<6x2xf64>, tensor<3xi32>) -> " + types,
+                 {HostTensor({6, 1}, {1, 2, 3, 4, 5, 6}), HostTensor({6, 2}, {1, 0, 0, 1, 1, 1, 9, 9, 1, 2, 3, 4}),
+                  HostTensor::ofInts({3}, {2, -1, 2})});
+    std::vector<double> sums;
+    for (const HostTensor &result : results)
+      sums.insert(sums.end(), result.floats.begin(), result.floats.end());
+    EXPECT_EQ(sums, (std::vector<double>{0, 0, 0, 0, 24, 36})) << ir.messages();
+  }
+}
+
 } // namespace

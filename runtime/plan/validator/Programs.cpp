@@ -94,6 +94,15 @@ void checkCoverage(Context &context, Place place, const plan::Step &step) {
     checkWritten(context, place, step, first + 7, {r.groups(), kMetricsPerGroup});
     return;
   }
+  case plan::Step::kGroupedGemm: {
+    const plan::GroupedGemm &g = step.grouped_gemm();
+    int tensors = g.separate() ? static_cast<int>(g.experts()) : 1;
+    if (!g.weight_grad())
+      return checkWritten(context, place, step, 2 + tensors, {g.blocks(), g.block_rows(), g.right()});
+    for (int tensor = 0; tensor < tensors; ++tensor)
+      checkWritten(context, place, step, 3 + tensor, {g.separate() ? 1 : g.experts(), g.left(), g.right()});
+    return;
+  }
   case plan::Step::kScatterAdd:
     return checkWritten(context, place, step, 2, {step.scatter_add().table_rows(), step.scatter_add().width()});
   case plan::Step::kCopy:

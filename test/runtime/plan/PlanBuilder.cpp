@@ -230,6 +230,36 @@ void addRoute(PlanBuilder &builder, bool backward) {
   add(Operand::WRITE, plan::F32, {2, 9});
 }
 
+/// Three blocks of two rows, two experts; the weight gradient has an operand for each of them.
+void addGroupedGemm(PlanBuilder &builder, bool weightGrad) {
+  plan::Step &step = builder.addStep("grouped_gemm");
+  plan::GroupedGemm &gemm = *step.mutable_grouped_gemm();
+  gemm.set_weight_grad(weightGrad);
+  gemm.set_blocks(3);
+  gemm.set_block_rows(2);
+  gemm.set_experts(2);
+  gemm.set_left(4);
+  gemm.set_right(5);
+  gemm.set_separate(weightGrad);
+  auto add = [&](Operand::Access access, plan::DType dtype, const std::vector<int64_t> &shape) {
+    int64_t bytes = 4;
+    for (int64_t size : shape)
+      bytes *= size;
+    addOperand(step, builder.step(bytes), access, dtype, shape);
+  };
+  add(Operand::READ, plan::F32, {6, 4});
+  if (weightGrad)
+    add(Operand::READ, plan::F32, {6, 5});
+  add(Operand::READ, plan::I32, {3});
+  if (weightGrad) {
+    add(Operand::WRITE, plan::F32, {4, 5});
+    add(Operand::WRITE, plan::F32, {4, 5});
+  } else {
+    add(Operand::READ, plan::F32, {2, 4, 5});
+    add(Operand::WRITE, plan::F32, {6, 5});
+  }
+}
+
 } // namespace
 
 PlanFile everyKindOfRecord() {
@@ -262,6 +292,8 @@ PlanFile everyKindOfRecord() {
   plan::Step &copy = builder.addCopy(builder.state(64), out); // 8
   copy.mutable_copy()->set_index(true);
   addOperand(copy, builder.state(8), Operand::READ, plan::I64);
+  addGroupedGemm(builder, false); // 9
+  addGroupedGemm(builder, true);  // 10
   plan::Output &output = *program.add_outputs();
   output.set_name("logits");
   output.set_dtype(plan::F32);

@@ -19,7 +19,19 @@ using namespace moe;
 namespace {
 
 // Steps of `everyKindOfRecord`.
-enum { Kernel, Gemm, AttentionForward, AttentionBackward, RouteForward, RouteBackward, ScatterAdd, Fill, Copy };
+enum {
+  Kernel,
+  Gemm,
+  AttentionForward,
+  AttentionBackward,
+  RouteForward,
+  RouteBackward,
+  ScatterAdd,
+  Fill,
+  Copy,
+  GroupedGemm,
+  GroupedWeightGrad
+};
 
 plan::Step &step(plan::Plan &plan, int index) {
   return *plan.mutable_programs(0)->mutable_steps(index);
@@ -158,6 +170,20 @@ TEST(Structure, NamesEachFault) {
          step(p, Copy).mutable_operands()->RemoveLast();
        }},
       {"32 bytes from a source of 16", [](auto &p) { step(p, Copy).mutable_operands(0)->mutable_slice()->set_bytes(16); }},
+      {"grouped_gemm: a size is below 1", [](auto &p) { step(p, GroupedGemm).mutable_grouped_gemm()->set_blocks(0); }},
+      {"operand 0 (rows)", [](auto &p) { step(p, GroupedGemm).mutable_grouped_gemm()->set_block_rows(3); }},
+      {"operand 1 (block_expert)", [](auto &p) { step(p, GroupedGemm).mutable_operands(1)->set_dtype(plan::F32); }},
+      {"operand 2 (weight)", [](auto &p) { step(p, GroupedGemm).mutable_grouped_gemm()->set_experts(3); }},
+      {"operand 3 (result)", [](auto &p) { step(p, GroupedGemm).mutable_operands(3)->set_access(plan::Operand::READ); }},
+      {"4 operands instead of 5", [](auto &p) { step(p, GroupedGemm).mutable_grouped_gemm()->set_separate(true); }},
+      {"operand 1 (rhs)",
+       [](auto &p) { step(p, GroupedWeightGrad).mutable_operands(1)->set_access(plan::Operand::WRITE); }},
+      {"operand 4 (weight)",
+       [](auto &p) { step(p, GroupedWeightGrad).mutable_operands(4)->set_access(plan::Operand::READ); }},
+      {"a weight gradient is not transposed",
+       [](auto &p) { step(p, GroupedWeightGrad).mutable_grouped_gemm()->set_transposed(true); }},
+      {"1000000000 experts with 5 operands",
+       [](auto &p) { step(p, GroupedWeightGrad).mutable_grouped_gemm()->set_experts(1000000000); }},
       {"operand 2 (index)", [](auto &p) { step(p, Copy).mutable_operands(2)->set_dtype(plan::I32); }},
   };
   for (size_t i = 0; i < std::size(faults); ++i) {

@@ -248,6 +248,28 @@ TEST(Work, RouteBackwardAndScatterAdd) {
       {{Operand::READ, plan::I64, {3}}, {Operand::READ, plan::F32, {3, 4}}, {Operand::WRITE, plan::F32, {5, 4}}}));
 }
 
+TEST(Work, GroupedGemm) {
+  for (bool separate : {false, true}) {
+    plan::Step step;
+    plan::GroupedGemm &g = *step.mutable_grouped_gemm();
+    g.set_blocks(3);
+    g.set_block_rows(2);
+    g.set_experts(4);
+    g.set_left(5);
+    g.set_right(7);
+    g.set_separate(separate);
+    std::vector<int64_t> weight = separate ? std::vector<int64_t>{5, 7} : std::vector<int64_t>{4, 5, 7};
+    std::vector<Part> parts{{Operand::READ, plan::F32, {6, 5}}, {Operand::READ, plan::I32, {3}}};
+    parts.insert(parts.end(), separate ? 4 : 1, Part{Operand::READ, plan::F32, weight});
+    parts.push_back({Operand::WRITE, plan::F32, {6, 7}});
+    expectExactWrites(around(step, parts));
+    g.set_weight_grad(true);
+    parts = {{Operand::READ, plan::F32, {6, 5}}, {Operand::READ, plan::F32, {6, 7}}, {Operand::READ, plan::I32, {3}}};
+    parts.insert(parts.end(), separate ? 4 : 1, Part{Operand::WRITE, plan::F32, weight});
+    expectExactWrites(around(step, parts));
+  }
+}
+
 TEST(Work, CopyTakesWholeParts) {
   plan::Step step;
   step.mutable_copy()->set_index(true);
