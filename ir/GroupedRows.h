@@ -1,5 +1,4 @@
-//===- GroupedRows.h - Routing that drops nothing: rows in blocks of one expert
-//-------------------------------------===//
+//===- GroupedRows.h - Routing that drops nothing: rows in blocks of one expert -----------------------------------===//
 //
 // Part of the moec project, under the Apache License v2.0.
 //

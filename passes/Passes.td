@@ -30,6 +30,30 @@ def Recompose : Moe_Pass<"recompose"> {
   let options = [Option<"coarse", "coarse", "bool", "true", "look for coarse operations">];
 }
 
+def RecomposeExperts : Moe_Pass<"recompose-experts"> {
+  let summary = "finds layers of experts in exported graphs and computes them in rows sorted by expert";
+  let description = [{
+    What tells experts apart stays as the graph computes it (softmax, top-k, weights). Replaced are, wherever the values
+    are the same for all inputs:
+
+    * products with weights that are gathered for each choice, and what is computed between them: `moe.group_rows`,
+      `moe.dispatch`, `moe.grouped_dot`, `moe.combine`;
+    * the layer of every expert on all tokens, weighted and added up, where a token's weights are zero but for those that
+      it chose: the same operations;
+    * sums with one-hot tensors of tokens, experts and slots: `moe.dispatch` and `moe.combine` with tables of indices.
+
+    ```mlir
+    %w = moe.gather %weights, %index : (tensor<4x96x64xf32>, tensor<256xi64>) -> tensor<256x96x64xf32>
+    %y = moe.dot %w, %x {lhs_batch = array<i64: 0>, rhs_batch = array<i64: 0>, …}
+    // becomes
+    %slot, %token, %block = moe.group_rows %expert {experts = 4, block = 16}
+    %rows = moe.dispatch %x, %zero, %slot, %token
+    %products = moe.grouped_dot %rows, %block, %weights {transposed}
+    %y = moe.combine %products, %zero, %slot, %token
+    ```
+  }];
+}
+
 def AssignPrecision : Moe_Pass<"assign-precision"> {
   let summary = "writes the compute type of the recipe into the module as casts";
   let description = [{

@@ -33,6 +33,10 @@ void addPhase(PassManager &pm, Phase phase, const PipelineOptions &options) {
     recompose.coarse = options.recompose;
     pm.addPass(createRecompose(recompose));
     pm.addPass(createSimplify());
+    if (options.recompose) {
+      pm.addPass(createRecomposeExperts());
+      pm.addPass(createSimplify());
+    }
     break;
   }
   // The compute type becomes casts around the operations that gain from it.

@@ -8,6 +8,7 @@
 #include "frontend/onnx/Program.h"
 #include "frontend/recipe/RecipeNames.h"
 #include "ir/StateElements.h"
+#include "ir/StateFacts.h"
 #include "llvm/ADT/STLExtras.h"
 
 using namespace mlir;
@@ -266,6 +267,17 @@ static Attribute widened(Attribute initial, Type element, Builder &builder) {
   return builder.getDictionaryAttr({builder.getNamedAttr("data", wide)});
 }
 
+/// Whether a vector of numbers is 0, 1, 2, …: exporters fold ranges into initializers.
+bool StateTable::counts(const onnx::TensorProto &tensor, RankedTensorType type) const {
+  std::string elements;
+  if (type.getRank() != 1 || !type.getElementType().isF32() || type.getNumElements() > kConstantLimit ||
+      !model.readElements(tensor, elements))
+    return false;
+  auto values = dyn_cast_if_present<DenseElementsAttr>(toAttribute(type, elements));
+  float next = 0;
+  return values && llvm::all_of(values.getValues<float>(), [&](float value) { return value == next++; });
+}
+
 ir::StateOp StateTable::get(const onnx::TensorProto &tensor, RankedTensorType type) {
   ir::StateOp &state = states[tensor.name()];
   if (state)
@@ -285,6 +297,8 @@ ir::StateOp StateTable::get(const onnx::TensorProto &tensor, RankedTensorType ty
   if (stateKind == ir::StateKind::Frozen && !narrow)
     if (ElementsAttr elements = maskElements(tensor, type))
       state->setAttr(ir::kElementsAttr, elements);
+  if (stateKind == ir::StateKind::Frozen && counts(tensor, type))
+    state->setAttr(ir::kCountsAttr, builder.getUnitAttr());
   return state;
 }
 

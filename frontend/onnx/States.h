@@ -61,6 +61,7 @@ private:
   std::optional<ir::StateKind> kind(const onnx::TensorProto &tensor);
   mlir::Attribute initial(const onnx::TensorProto &tensor, mlir::RankedTensorType type);
   mlir::ElementsAttr maskElements(const onnx::TensorProto &tensor, mlir::RankedTensorType type);
+  bool counts(const onnx::TensorProto &tensor, mlir::RankedTensorType type) const;
 
   const Model &model;
   const ImportOptions &options;

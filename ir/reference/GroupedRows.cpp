@@ -1,5 +1,4 @@
-//===- GroupedRows.cpp - Reference semantics of rows in blocks of one expert
-//----------------------------------------===//
+//===- GroupedRows.cpp - Reference semantics of rows in blocks of one expert --------------------------------------===//
 //
 // Part of the moec project, under the Apache License v2.0.
 //

@@ -1,5 +1,4 @@
-//===- GroupedGemm.cpp - Products of blocks of rows with the weights of their experts
-//-------------------------------===//
+//===- GroupedGemm.cpp - Products of blocks of rows with the weights of their experts -----------------------------===//
 //
 // Part of the moec project, under the Apache License v2.0.
 //
