@@ -246,7 +246,7 @@ Value Program::fold(Value value) {
 // Nodes
 //===----------------------------------------------------------------------------------------------------------------===//
 
-void Program::reportGap(const Scope &scope, const onnx::NodeProto &node, std::string why) {
+void Program::reportGap(const Scope &scope, const onnx::NodeProto &node, const std::string &why) {
   std::string op = node.domain().empty() ? node.op_type() : node.domain() + "." + node.op_type();
   std::string name = scope.path + nodeName(node);
   session.gaps.try_emplace({name, why}, Gap{name, op, node.domain().empty() ? scope.opset : 0, why});

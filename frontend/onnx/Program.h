@@ -84,7 +84,7 @@ public:
   void importNodes(Scope &scope, const google::protobuf::RepeatedPtrField<onnx::NodeProto> &nodes);
   /// Translates the body of the model-local function that the node calls.
   void importCall(NodeContext &call);
-  void reportGap(const Scope &scope, const onnx::NodeProto &node, std::string why);
+  void reportGap(const Scope &scope, const onnx::NodeProto &node, const std::string &why);
 
   /// num_updates and micro-batch, tensor<2xi64>: the key of all draws.
   mlir::Value rng();

@@ -99,7 +99,9 @@ public:
       std::vector<std::string> valid;
       for (const auto &entry : handlers)
         valid.push_back(entry.first);
-      fail(value, "unknown key '" + (prefix.empty() ? key : prefix + "." + key) + "'",
+      std::string place = prefix;
+      place.append(prefix.empty() ? "" : ".").append(key);
+      fail(value, "unknown key '" + place + "'",
            "valid keys here are " + llvm::join(valid, ", "), suggestion(key, valid));
     }
   }
