@@ -8,6 +8,7 @@
 
 #include "mlir/IR/OwningOpRef.h"
 #include "passes/recompose/Attention.h"
+#include "passes/recompose/Experts.h"
 #include "passes/recompose/Recompose.h"
 
 using namespace mlir;
@@ -42,6 +43,9 @@ public:
 
   std::vector<Block> run() {
     KnownValues values(function->getParentOfType<ModuleOp>());
+    recomposeGatheredExperts(function);
+    recomposeLoopedExperts(function);
+    recomposeCapacityExperts(function);
     rewriteActivations(function, values);
     rewriteNorms(function, values);
     rewriteAttention(function, values, reports);
@@ -85,10 +89,21 @@ private:
       describeFeedForward(op);
     } else if (auto concat = dyn_cast<ConcatOp>(op)) {
       describeRotary(concat);
-    } else if (isa<RouteOp>(op)) {
-      add(Block::Kind::Experts, op, "routed");
-      ++layer;
+    } else if (auto combine = dyn_cast<CombineOp>(op)) {
+      describe(combine);
     }
+  }
+
+  /// Whose slots are the rows that `op` adds up.
+  void describe(CombineOp op) {
+    RankedTensorType rows = typeOf(op.getRows());
+    auto grouped = op.getSlot().getDefiningOp<GroupRowsOp>();
+    bool isRouted = op.getSlot().getDefiningOp<RouteOp>() != nullptr;
+    Block &block = add(Block::Kind::Experts, op, grouped ? "dropless" : isRouted ? "routed" : "with capacity");
+    block.facts.emplace_back("experts", grouped ? static_cast<int64_t>(grouped.getExperts()) : rows.getDimSize(0));
+    block.facts.emplace_back("choices", typeOf(op.getSlot()).getDimSize(2));
+    block.facts.emplace_back(grouped ? "rows" : "capacity", rows.getDimSize(2));
+    ++layer;
   }
 
   void describe(AttentionOp op) {

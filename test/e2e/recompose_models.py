@@ -35,6 +35,9 @@ NAMED = {
     "gpt-torchscript": ({"causal"}, {"layer"}, {"gelu"}, 0),
 }
 
+# name: layers of experts that `moec inspect` names, as form, experts, choices of each token.
+EXPERTS = {"capacity-moe": [("with capacity", 4, 2)] * 2, "mixtral": [("dropless", 4, 2)] * 2}
+
 report = lab.Report()
 for folder in sorted(path.parent for path in (lab.ROOT / "test/data/onnx").glob("*/model.onnx")):
     facts = json.loads((folder / "golden.json").read_text())
@@ -49,9 +52,12 @@ for folder in sorted(path.parent for path in (lab.ROOT / "test/data/onnx").glob(
              count("layer_norm"), count("rms_norm"), count("gelu"))  # fmt: skip
     if folder.name in FOUND:
         report.check(found == FOUND[folder.name], f"{folder.name}: {found} found, {FOUND[folder.name]} expected")
-    if folder.name in NAMED:
+    if folder.name in (*NAMED, *EXPERTS):
         inspected = lab.run("moec", "inspect", folder / "model.onnx", "--recipe", folder / "recipe.yaml", *bind, "--json")
         blocks = json.loads(inspected.stdout)["blocks"]
+        experts = [(block["form"], block["experts"], block["choices"]) for block in blocks if block["kind"] == "experts"]
+        report.check(experts == EXPERTS.get(folder.name, []), f"{folder.name}: experts {experts}")
+    if folder.name in NAMED:
         forms = lambda kind: [block["form"] for block in blocks if block["kind"] == kind]
         named = (*(set(forms(kind)) for kind in ("attention", "norm", "feed-forward")), len(forms("rotary positions")))
         report.check(named == NAMED[folder.name], f"{folder.name}: {named} named, {NAMED[folder.name]} expected")

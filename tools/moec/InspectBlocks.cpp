@@ -44,6 +44,9 @@ static std::string sizesText(const Json &block) {
       text += ", window " + number("window");
     return text + ", " + number("queries") + " queries, " + number("keys") + " keys";
   }
+  if (block.contains("choices"))
+    return number("choices") + " of " + number("experts") +
+           (block.contains("capacity") ? ", " + number("capacity") + " tokens for each" : "");
   if (block.contains("inner"))
     return number("width") + " to " + number("inner");
   return block.contains("width") ? "width " + number("width") : "";
