@@ -71,6 +71,18 @@ struct FoldMovement : OpRewritePattern<TransposeOp> {
   }
 };
 
+} // namespace
+
+LogicalResult recompose::foldMovement(Operation *root, bool chains) {
+  RewritePatternSet patterns(root->getContext());
+  patterns.add<FoldTransposeIntoDot>(root->getContext());
+  if (chains)
+    patterns.add<FoldMovement>(root->getContext());
+  return applyPatternsGreedily(root, std::move(patterns));
+}
+
+namespace {
+
 struct RecomposePass : impl::RecomposeBase<RecomposePass> {
   using RecomposeBase::RecomposeBase;
 
@@ -87,11 +99,7 @@ struct RecomposePass : impl::RecomposeBase<RecomposePass> {
     }
     for (auto state : module.getOps<StateOp>())
       state->removeAttr(kElementsAttr);
-    RewritePatternSet patterns(&getContext());
-    patterns.add<FoldTransposeIntoDot>(&getContext());
-    if (coarse)
-      patterns.add<FoldMovement>(&getContext());
-    if (failed(applyPatternsGreedily(module, std::move(patterns))))
+    if (failed(recompose::foldMovement(module, coarse)))
       signalPassFailure();
   }
 };

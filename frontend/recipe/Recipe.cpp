@@ -101,8 +101,8 @@ public:
         valid.push_back(entry.first);
       std::string place = prefix;
       place.append(prefix.empty() ? "" : ".").append(key);
-      fail(value, "unknown key '" + place + "'",
-           "valid keys here are " + llvm::join(valid, ", "), suggestion(key, valid));
+      fail(value, "unknown key '" + place + "'", "valid keys here are " + llvm::join(valid, ", "),
+           suggestion(key, valid));
     }
   }
 

@@ -22,6 +22,10 @@ void rewriteNorms(mlir::Operation *function, KnownValues &values);
 /// products and sums were taken.
 void rewriteActivations(mlir::Operation *function, KnownValues &values);
 
+/// Products read what was transposed in place, and chains of transposes and reshapes become short. Without `chains`
+/// the products alone. Fails if the rewriting does not come to an end.
+llvm::LogicalResult foldMovement(mlir::Operation *root, bool chains);
+
 } // namespace moe::ir::recompose
 
 #endif // MOEC_PASSES_RECOMPOSE_RECOMPOSE_H

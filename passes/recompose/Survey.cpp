@@ -7,8 +7,9 @@
 #include "passes/recompose/Survey.h"
 
 #include "mlir/IR/OwningOpRef.h"
+#include "mlir/Pass/PassManager.h"
+#include "passes/Passes.h"
 #include "passes/recompose/Attention.h"
-#include "passes/recompose/Experts.h"
 #include "passes/recompose/Recompose.h"
 
 using namespace mlir;
@@ -37,19 +38,27 @@ DotOp linear(Value value) {
   return value.getDefiningOp<DotOp>();
 }
 
+/// Why a softmax stays in fine operations.
+constexpr StringLiteral kWhyAttr = "moe.why";
+
 class Surveyor {
 public:
   explicit Surveyor(func::FuncOp function) : function(function) {}
 
   std::vector<Block> run() {
     KnownValues values(function->getParentOfType<ModuleOp>());
-    recomposeGatheredExperts(function);
-    recomposeLoopedExperts(function);
-    recomposeCapacityExperts(function);
     rewriteActivations(function, values);
     rewriteNorms(function, values);
     rewriteAttention(function, values, reports);
     eraseUnused();
+    for (const AttentionReport &report : reports)
+      report.at->setAttr(kWhyAttr, StringAttr::get(function.getContext(), report.why));
+    // As the phase does; where it comes to no end layers of experts may be missing here.
+    PassManager passes(function.getContext());
+    passes.addPass(createSimplify());
+    passes.addPass(createRecomposeExperts());
+    if (succeeded(foldMovement(function, /*chains=*/true)))
+      static_cast<void>(passes.run(function->getParentOfType<ModuleOp>()));
     function.walk([&](Operation *op) { visit(op); });
     return std::move(blocks);
   }
@@ -76,9 +85,8 @@ private:
   void visit(Operation *op) {
     if (auto attention = dyn_cast<AttentionOp>(op))
       return describe(attention);
-    for (const AttentionReport &report : reports)
-      if (report.at == op)
-        add(Block::Kind::Attention, op, "softmax").why = report.why;
+    if (auto why = op->getAttrOfType<StringAttr>(kWhyAttr))
+      add(Block::Kind::Attention, op, "softmax").why = why.str();
     if (isa<LayerNormOp, RmsNormOp>(op)) {
       Block &block = add(Block::Kind::Norm, op, isa<LayerNormOp>(op) ? "layer" : "rms");
       block.facts.emplace_back("width", typeOf(op->getOperand(0)).getShape().back());
@@ -97,11 +105,12 @@ private:
   /// Whose slots are the rows that `op` adds up.
   void describe(CombineOp op) {
     RankedTensorType rows = typeOf(op.getRows());
-    auto grouped = op.getSlot().getDefiningOp<GroupRowsOp>();
+    auto grouped = unmoved(op.getSlot()).getDefiningOp<GroupRowsOp>();
+    if (!grouped && rows.getDimSize(0) == 1) // the sum over the choices of rows that are sorted back already
+      return;
     bool isRouted = op.getSlot().getDefiningOp<RouteOp>() != nullptr;
     Block &block = add(Block::Kind::Experts, op, grouped ? "dropless" : isRouted ? "routed" : "with capacity");
     block.facts.emplace_back("experts", grouped ? static_cast<int64_t>(grouped.getExperts()) : rows.getDimSize(0));
-    block.facts.emplace_back("choices", typeOf(op.getSlot()).getDimSize(2));
     block.facts.emplace_back(grouped ? "rows" : "capacity", rows.getDimSize(2));
     ++layer;
   }

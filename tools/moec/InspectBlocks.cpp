@@ -44,9 +44,10 @@ static std::string sizesText(const Json &block) {
       text += ", window " + number("window");
     return text + ", " + number("queries") + " queries, " + number("keys") + " keys";
   }
-  if (block.contains("choices"))
-    return number("choices") + " of " + number("experts") +
-           (block.contains("capacity") ? ", " + number("capacity") + " tokens for each" : "");
+  if (block.contains("capacity"))
+    return number("experts") + " with " + number("capacity") + " tokens each";
+  if (block.contains("experts"))
+    return number("experts") + ", " + number("rows") + " rows at most";
   if (block.contains("inner"))
     return number("width") + " to " + number("inner");
   return block.contains("width") ? "width " + number("width") : "";

@@ -87,7 +87,7 @@ TEST_F(PlanOnDisk, JsonSaysWhatIsInIt) {
   EXPECT_EQ(json["metrics"][0]["program"], "update");
   EXPECT_EQ(json["kernels"][0]["emitter"], "row_reduce");
   EXPECT_EQ(json["kernels"][0]["steps"], 1);
-  EXPECT_EQ(json["report"]["programs"]["micro_step"]["steps"], 9);
+  EXPECT_EQ(json["report"]["programs"]["micro_step"]["steps"], 11);
   EXPECT_EQ(json["report"]["programs"]["micro_step"]["kinds"]["attention"], 1);
   EXPECT_EQ(json["report"]["programs"]["micro_step"]["kinds"]["attention_backward"], 1);
 }
@@ -97,7 +97,7 @@ TEST_F(PlanOnDisk, TextSaysTheSame) {
   const Outcome outcome = inspect();
   ASSERT_EQ(outcome.code, 0) << outcome.err;
   for (const char *expected :
-       {"somewhere/model.onnx", "0000000000000abc", "avx2", "int64 [5]", "float32 [8]", "micro_step: 9 steps",
+       {"somewhere/model.onnx", "0000000000000abc", "avx2", "int64 [5]", "float32 [8]", "micro_step: 11 steps",
         "1 tensors, 12 elements, 48 B", "loss", "row_reduce", "  clip_norm: 0.5", "memory per rank"})
     EXPECT_NE(outcome.out.find(expected), std::string::npos) << expected << "\n" << outcome.out;
 }
@@ -126,8 +126,9 @@ TEST_F(PlanOnDisk, StepsListEveryStepWithItsOperands) {
       EXPECT_EQ(operand["shape"].size(), static_cast<size_t>(step.operands(k).shape_size()));
     }
   }
-  EXPECT_EQ(kinds, (std::vector<std::string>{"kernel", "gemm", "attention", "attention_backward", "route",
-                                             "route_backward", "scatter_add", "fill", "copy"}));
+  EXPECT_EQ(kinds,
+            (std::vector<std::string>{"kernel", "gemm", "attention", "attention_backward", "route", "route_backward",
+                                      "scatter_add", "fill", "copy", "grouped_gemm", "grouped_gemm_weight_grad"}));
   EXPECT_EQ(steps[0]["kernel"], "kernel0");
   EXPECT_EQ(steps[0]["signal"], 1);
   EXPECT_EQ(steps[0]["waits"], Json::array());
@@ -208,7 +209,7 @@ TEST_F(PlanOnDisk, GraphGoesWhereItIsToldTo) {
   std::string problem;
   ASSERT_TRUE(readDot(printed.out, read, problem)) << problem;
   EXPECT_EQ(read.name, "micro_step");
-  EXPECT_EQ(read.nodes.size(), 9u);
+  EXPECT_EQ(read.nodes.size(), 11u);
 
   const std::string target = (folder.path() / "graph.dot").string();
   const Outcome written = graph({"--program", "micro_step", "--format", "dot", "-o", target});
