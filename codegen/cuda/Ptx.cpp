@@ -19,6 +19,7 @@
 #include "llvm/Support/TargetSelect.h"
 #include "llvm/Target/TargetMachine.h"
 #include <mutex>
+#include <tuple>
 
 using namespace mlir;
 
@@ -153,7 +154,7 @@ FailureOr<std::string> assemble(Location location, StringRef ptxas, StringRef ch
     result = (*image)->getBuffer().str();
   else
     emitError(location) << "cannot read what " << ptxas << " wrote: " << image.getError().message();
-  static_cast<void>(llvm::sys::fs::remove_directories(folder)); // a leftover in the folder for such things harms nobody
+  std::ignore = llvm::sys::fs::remove_directories(folder); // a leftover in the folder for such things harms nobody
   return result;
 }
 
