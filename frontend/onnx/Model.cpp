@@ -5,10 +5,9 @@
 //===----------------------------------------------------------------------------------------------------------------===//
 
 #include "frontend/onnx/Model.h"
-#include "llvm/ADT/SmallString.h"
+#include "frontend/onnx/ExternalData.h"
 #include "llvm/ADT/StringSet.h"
 #include "llvm/ADT/Twine.h"
-#include "llvm/Support/FileSystem.h"
 #include "llvm/Support/MemoryBuffer.h"
 #include "llvm/Support/Path.h"
 #include "llvm/Support/xxhash.h"
@@ -174,9 +173,10 @@ std::unique_ptr<Model> Model::read(const std::string &path, std::vector<Diagnost
   model->findRawData(std::string(contents));
 
   size_t before = diagnostics.size();
-  llvm::StringSet<> damaged;
+  ExternalDataCheck external(path, diagnostics);
   for (const onnx::TensorProto &tensor : model->graph().initializer())
-    model->checkTensor(tensor, damaged, diagnostics);
+    model->checkTensor(tensor, external, diagnostics);
+  external.finish();
   model->checkGraph(diagnostics);
   model->checkFunctions(diagnostics);
   if (diagnostics.size() > before)
@@ -250,7 +250,7 @@ std::optional<Storage> Model::storage(const onnx::TensorProto &tensor) const {
   return storage;
 }
 
-void Model::checkTensor(const onnx::TensorProto &tensor, llvm::StringSet<> &damaged,
+void Model::checkTensor(const onnx::TensorProto &tensor, ExternalDataCheck &external,
                         std::vector<Diagnostic> &diagnostics) const {
   auto refuse = [&](std::string why) {
     diagnostics.push_back({"initializer '" + tensor.name() + "' cannot be used", file, std::move(why), kDamaged});
@@ -277,29 +277,7 @@ void Model::checkTensor(const onnx::TensorProto &tensor, llvm::StringSet<> &dama
       return refuse("its external data have a length of " + entry.value() + " bytes where its shape asks for " +
                     std::to_string(bytes));
   }
-  namespace path = llvm::sys::path;
-  bool escapes = path::is_absolute(place->location);
-  for (auto part = path::begin(place->location); part != path::end(place->location); ++part)
-    escapes |= *part == "..";
-  if (escapes)
-    return refuse("its external data '" + place->location + "' lie outside the folder of the model");
-  if (place->location.find('\0') != std::string::npos)
-    return refuse("the name of its external data holds a zero byte");
-  if (damaged.contains(place->location))
-    return;
-  llvm::SmallString<256> name(folder());
-  path::append(name, place->location);
-  llvm::sys::fs::file_status status;
-  std::error_code code = llvm::sys::fs::status(name, status);
-  if (!code && llvm::sys::fs::is_directory(status))
-    code = std::make_error_code(std::errc::is_a_directory);
-  const bool tooShort = !code && (place->offset > status.getSize() || bytes > status.getSize() - place->offset);
-  if (code || tooShort)
-    damaged.insert(place->location);
-  if (code)
-    return refuse("its external data '" + place->location + "' cannot be read: " + code.message());
-  if (tooShort)
-    refuse("its external data '" + place->location + "' end before byte " + std::to_string(place->offset + bytes));
+  external.add(tensor, *place);
 }
 
 void Model::checkGraph(std::vector<Diagnostic> &diagnostics) const {

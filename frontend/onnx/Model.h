@@ -11,7 +11,6 @@
 #include "runtime/core/Diagnostic.h"
 #include "llvm/ADT/StringMap.h"
 #include "llvm/ADT/StringRef.h"
-#include "llvm/ADT/StringSet.h"
 #include <cstdint>
 #include <memory>
 #include <optional>
@@ -30,10 +29,12 @@ struct Storage {
 /// Limits that keep hostile files from exhausting memory or overflowing sizes.
 inline constexpr int64_t kMaxElements = int64_t(1) << 40;
 
+class ExternalDataCheck;
+
 class Model {
 public:
   /// Reads the message (not the external data) and checks what needs no shapes: topological order, single assignment,
-  /// extents of initializers, external data within the model's folder and within the files, recursion of functions.
+  /// extents of initializers, places of external data (`ExternalDataCheck`), recursion of functions.
   static std::unique_ptr<Model> read(const std::string &path, std::vector<Diagnostic> &diagnostics);
 
   const onnx::ModelProto &proto() const { return message; }
@@ -61,8 +62,7 @@ public:
 
 private:
   std::string folder() const;
-  /// `damaged` collects external files that are missing or too short: one message for each, not for each tensor in it.
-  void checkTensor(const onnx::TensorProto &tensor, llvm::StringSet<> &damaged,
+  void checkTensor(const onnx::TensorProto &tensor, ExternalDataCheck &external,
                    std::vector<Diagnostic> &diagnostics) const;
   void checkGraph(std::vector<Diagnostic> &diagnostics) const;
   void checkFunctions(std::vector<Diagnostic> &diagnostics) const;

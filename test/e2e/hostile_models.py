@@ -145,6 +145,44 @@ for offset, length in ((60, 16), (1 << 63, 16), (-4, 16), (0, 12), (0, 1 << 62))
     model(add, weights=[outside("inside", offset, length)])
     refuses(f"weights from byte {offset}, {length} bytes long", "initializer 'w'")
 
+os.symlink("../elsewhere", "link")
+os.symlink("..", "up")
+os.symlink("inside", "alias")
+for location in ("link", "up/elsewhere"):
+    model(add, weights=[outside(location)])
+    refuses(f"weights at {location!r}, a link", "initializer 'w'", "outside the folder of the model")
+
+
+def tensors(*places):
+    """Weights w, w1, w2, ... of four numbers each or as many as they are long; `add` reads the first."""
+    made = [outside(*place) for place in places]
+    for i, (tensor, place) in enumerate(zip(made, places)):
+        tensor.name = f"w{i}" if i else "w"
+        tensor.dims[:] = [place[2] // 4]
+    return made
+
+
+# In one file by two names, at its end, one in the other, behind two that are equal.
+for places, texts in (
+    ([("inside", 0, 16), ("alias", 12, 8)], ["initializer 'w1'", "initializer 'w'", "bytes 12 to 20"]),
+    ([("inside", 48, 16), ("inside", 44, 8)], ["initializer 'w'", "initializer 'w1'"]),
+    ([("inside", 16, 16), ("inside", 0, 64)], ["initializer 'w'", "initializer 'w1'"]),
+    ([("inside", 0, 16), ("inside", 0, 16), ("inside", 0, 20)], ["initializer 'w2'"]),
+):
+    model(add, weights=tensors(*places))
+    refuses(f"weights at {places}", "overlap", *texts)
+# Ties, neighbours and tensors without elements have no bytes in common in part.
+model(add, weights=tensors(("inside", 16, 16), ("alias", 16, 16), ("inside", 32, 4), ("inside", 0, 16), ("inside", 20, 0)))
+done = subprocess.run(["moec", "compile", "hostile.onnx", "--recipe", "recipe.yaml", "-o", "p.moe"], capture_output=True, text=True)
+report.check(done.returncode == 0, "weights that are equal or side by side are taken" + done.stderr[:300])
+# A model that is itself a link has its data beside the file that is meant.
+os.rename("p.moe", "direct.moe")
+os.mkdir("linked")
+for name in ("hostile.onnx", "inside", "alias", "recipe.yaml"):
+    os.symlink(f"../{name}", f"linked/{name}")
+done = subprocess.run(["moec", "compile", "linked/hostile.onnx", "--recipe", "recipe.yaml", "-o", "p.moe"], capture_output=True, text=True)
+report.check(done.returncode == 0, "a model and its weights that are links into one folder are taken" + done.stderr[:300])
+
 # A million nodes.
 large = onnx.ModelProto()
 model([node("Identity", ["x"], ["y"])])
