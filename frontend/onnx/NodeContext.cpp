@@ -10,10 +10,25 @@
 #include "llvm/ADT/STLExtras.h"
 #include "llvm/Support/xxhash.h"
 #include <charconv>
+#include <cmath>
 
 using namespace mlir;
 
 namespace moe::frontend {
+namespace {
+
+/// What ONNX says the maximum or minimum of no numbers is: the least or the largest number of the type.
+Attribute extremeOfNothing(Builder &builder, Type element, bool maximum) {
+  if (isa<FloatType>(element))
+    return builder.getFloatAttr(element, maximum ? -INFINITY : INFINITY);
+  const unsigned width = element.getIntOrFloatBitWidth();
+  if (width == 1)
+    return builder.getBoolAttr(!maximum);
+  return builder.getIntegerAttr(element, maximum ? llvm::APInt::getSignedMinValue(width)
+                                                 : llvm::APInt::getSignedMaxValue(width));
+}
+
+} // namespace
 
 NodeContext::NodeContext(Program &program, Scope &scope, const onnx::NodeProto &node, int64_t opset)
     : program(program), scope(scope), node(node), opset(opset), builder(program.builder), loc(builder.getUnknownLoc()) {
@@ -200,7 +215,23 @@ Operation *NodeContext::finish(OperationState &state, Infer infer) {
     fail(message);
     return nullptr;
   }
+  auto isEmpty = [](Value value) { return ir::typeOf(value).getNumElements() == 0; };
+  if (op->getNumResults() > 1 &&
+      (llvm::any_of(op->getOperands(), isEmpty) || llvm::any_of(op->getResults(), isEmpty))) {
+    op->erase();
+    fail("it has no translation for tensors without elements");
+    return nullptr;
+  }
   return op;
+}
+
+Value NodeContext::folded(Operation *op) {
+  Value value = program.fold(op->getResult(0));
+  if (!value) {
+    op->erase();
+    fail("it has no translation for tensors without elements");
+  }
+  return value;
 }
 
 void NodeContext::at(llvm::StringRef suffix) {
@@ -349,7 +380,19 @@ Value NodeContext::reduce(Value value, ir::ReduceKind kind, llvm::ArrayRef<int64
   if (!value)
     return {};
   Shape kept = shape(value);
-  Value result = dims.empty() ? value : make<ir::ReduceOp>(value, kind, dims);
+  const bool ofNothing = llvm::any_of(dims, [&](int64_t dim) { return kept[dim] == 0; });
+  Value result = value;
+  if (ofNothing && (kind == ir::ReduceKind::Max || kind == ir::ReduceKind::Min)) {
+    Shape rest;
+    for (auto [dim, extent] : llvm::enumerate(kept))
+      if (!llvm::is_contained(dims, static_cast<int64_t>(dim)))
+        rest.push_back(extent);
+    RankedTensorType restType = type(rest, element(value));
+    Attribute bound = extremeOfNothing(builder, element(value), kind == ir::ReduceKind::Max);
+    result = make<ir::ConstantOp>(restType, DenseElementsAttr::get(restType, bound));
+  } else if (!dims.empty()) {
+    result = make<ir::ReduceOp>(value, kind, dims);
+  }
   if (!keepDims)
     return result;
   for (int64_t dim : dims)

@@ -88,7 +88,7 @@ public:
   /// The first result, folded if it is a constant expression of integers.
   template <typename Op, typename... Args> mlir::Value make(Args &&...args) {
     mlir::Operation *op = create<Op>(std::forward<Args>(args)...);
-    return op ? program.fold(op->getResult(0)) : mlir::Value();
+    return op ? folded(op) : mlir::Value();
   }
 
   /// Locates the operations that follow at an inner value of the node: "NODE/suffix".
@@ -130,6 +130,7 @@ private:
                                         mlir::DictionaryAttr, mlir::OpaqueProperties, mlir::RegionRange,
                                         llvm::SmallVectorImpl<mlir::Type> &);
   mlir::Operation *finish(mlir::OperationState &state, Infer infer);
+  mlir::Value folded(mlir::Operation *op);
 
   bool hasFailed = false;
   std::string position; ///< name of the current location

@@ -7,19 +7,12 @@
 #include "frontend/onnx/Program.h"
 #include "frontend/onnx/NodeContext.h"
 #include "frontend/onnx/OpTable.h"
-#include "mlir/Interfaces/SideEffectInterfaces.h"
 #include "llvm/ADT/StringExtras.h"
 
 using namespace mlir;
 
 namespace moe::frontend {
 namespace {
-
-/// Constant expressions with more elements are not known at import.
-constexpr int64_t kFoldLimit = 4096;
-
-/// Larger results stay operations: an iota or a mask is cheaper to compute than to read.
-constexpr size_t kReplaceLimit = 64;
 
 /// Nesting of function calls; the reader has already refused recursion.
 constexpr size_t kMaxDepth = 64;
@@ -158,7 +151,9 @@ Value Program::readInitializer(const onnx::TensorProto &tensor) {
   auto type = RankedTensorType::get(llvm::SmallVector<int64_t>(tensor.dims().begin(), tensor.dims().end()),
                                     elementType(tensor.data_type()));
   Value value;
-  if (session.states.isConstant(tensor)) {
+  if (type.getNumElements() == 0) {
+    value = withoutElements(type, loc);
+  } else if (session.states.isConstant(tensor)) {
     std::string elements;
     DenseElementsAttr attribute;
     if (tensor.name() == "routing_groups" && type.getNumElements() == 1 && type.getElementType().isInteger(64))
@@ -196,50 +191,6 @@ Value Program::rng() {
   rngValue = ir::ReadOp::create(builder, NameLoc::get(builder.getStringAttr(kRngState)), state.getTensorType(),
                                 FlatSymbolRefAttr::get(state.getSymNameAttr()));
   return rngValue;
-}
-
-std::optional<ir::HostTensor> Program::evaluate(Value value) {
-  auto found = constants.find(value);
-  if (found == constants.end())
-    return std::nullopt;
-  return found->second;
-}
-
-Value Program::fold(Value value) {
-  Operation *op = value.getDefiningOp();
-  RankedTensorType type = ir::typeOf(value);
-  if (type.getNumElements() > kFoldLimit || op->getNumResults() != 1 || !isMemoryEffectFree(op))
-    return value;
-  llvm::SmallVector<const ir::HostTensor *> operands;
-  for (Value operand : op->getOperands()) {
-    auto known = constants.find(operand);
-    if (known == constants.end())
-      return value;
-    operands.push_back(&known->second);
-  }
-  auto moeOp = dyn_cast<ir::MoeOpInterface>(op);
-  ir::InterpreterContext context(noState, {});
-  std::vector<ir::HostTensor> results(1, ir::HostTensor(type));
-  if (!moeOp || failed(moeOp.interpret(context, operands, results)))
-    return value;
-  ir::HostTensor &result = results.front();
-  for (int64_t &element : result.ints)
-    element = ir::wrapToType(element, type.getElementType());
-  if (result.isFloat || isa<ir::ConstantOp>(op) || result.ints.size() > kReplaceLimit) {
-    constants[value] = std::move(result);
-    return value;
-  }
-  llvm::SmallVector<llvm::APInt> elements;
-  for (int64_t element : result.ints)
-    elements.push_back(llvm::APInt(type.getElementTypeBitWidth(), static_cast<uint64_t>(element), /*isSigned=*/true,
-                                   /*implicitTrunc=*/true));
-  if (llvm::all_equal(result.ints) && !elements.empty())
-    elements.resize(1);
-  Value constant =
-      ir::ConstantOp::create(builder, op->getLoc(), type, DenseElementsAttr::get(type, elements)).getResult();
-  op->erase();
-  constants[constant] = std::move(result);
-  return constant;
 }
 
 //===----------------------------------------------------------------------------------------------------------------===//

@@ -96,7 +96,8 @@ public:
   /// The value of a constant expression, in float64; nothing if it depends on inputs or state or is too large.
   std::optional<ir::HostTensor> evaluate(mlir::Value value);
   /// Replaces integers that are a small constant expression by a constant. Floats stay as they are, at full precision
-  /// for `evaluate`.
+  /// for `evaluate`. Tensors without elements become constants, so that no operation reads or computes one behind the
+  /// importer; null if an operation on one has a result that is not known.
   mlir::Value fold(mlir::Value value);
 
 private:
@@ -105,6 +106,10 @@ private:
   bool returnOutputs(mlir::func::FuncOp function, Scope &scope);
   mlir::Value meanMoeMetrics();
   void eraseDead(mlir::Block &block);
+  /// The constant of a type with an extent of 0.
+  mlir::Value withoutElements(mlir::RankedTensorType type, mlir::Location loc);
+  /// A constant of the elements of `result` in place of `op`, which is erased.
+  mlir::Value replaceByConstant(mlir::Operation *op, ir::HostTensor result);
   mlir::Value readInitializer(const onnx::TensorProto &tensor);
 
   const Bindings &bindings;

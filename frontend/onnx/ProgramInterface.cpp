@@ -141,6 +141,13 @@ bool Program::returnOutputs(func::FuncOp function, Scope &scope) {
       complete = false;
       continue;
     }
+    if (ir::typeOf(value).getNumElements() == 0) {
+      session.diagnostics.push_back({"output '" + name + "' has no elements", session.model.path(),
+                                     "one of its extents is 0, and programs give tensors with at least one element",
+                                     "remove the output from the graph, or bind its extents to larger ones"});
+      complete = false;
+      continue;
+    }
     values.push_back(value);
     kept.push_back(name);
   }

@@ -123,12 +123,6 @@ void concat(NodeContext &n) {
   if (n.failed())
     return n.output(0, {});
   int64_t axis = n.axis("axis", 0, n.rank(values[0]));
-  // Parts without elements add nothing: one stays where all are such.
-  Value first = values[0];
-  if (!n.failed())
-    llvm::erase_if(values, [&](Value value) { return n.rank(value) == n.rank(first) && n.shape(value)[axis] == 0; });
-  if (values.empty())
-    values.push_back(first);
   n.output(0, values.size() == 1 ? values[0] : n.make<ir::ConcatOp>(ValueRange(values), axis));
 }
 
