@@ -154,6 +154,9 @@ Expected<std::unique_ptr<StepRunner>> createStep(const plan::Step &step, const S
     return std::make_unique<FillStep>(step, context);
   case plan::Step::kCopy:
     return std::make_unique<CopyStep>(step, context);
+  case plan::Step::kCollective:
+  case plan::Step::kAxisSlice:
+  case plan::Step::kAsPartial:
   case plan::Step::WORK_NOT_SET:
     break;
   }

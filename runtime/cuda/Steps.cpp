@@ -144,6 +144,9 @@ Status checkStep(const plan::Step &step) {
   case plan::Step::kFill:
   case plan::Step::kCopy:
     return {};
+  case plan::Step::kCollective:
+  case plan::Step::kAxisSlice:
+  case plan::Step::kAsPartial:
   case plan::Step::WORK_NOT_SET:
     break;
   }
@@ -174,6 +177,9 @@ Expected<std::unique_ptr<StepLaunch>> createStep(const plan::Step &step, const S
     return std::make_unique<CopyStep>(step, context);
   case plan::Step::kAttention:
     return createAttentionStep(step, context);
+  case plan::Step::kCollective:
+  case plan::Step::kAxisSlice:
+  case plan::Step::kAsPartial:
   case plan::Step::WORK_NOT_SET:
     break;
   }

@@ -8,6 +8,21 @@
 
 namespace moe {
 
+static const char *collectiveKind(const plan::Collective &collective) {
+  switch (collective.kind()) {
+  case plan::Collective::ALL_REDUCE:
+    return "all_reduce";
+  case plan::Collective::ALL_GATHER:
+    return "all_gather";
+  case plan::Collective::REDUCE_SCATTER:
+    return "reduce_scatter";
+  case plan::Collective::ALL_TO_ALL:
+    return "all_to_all";
+  default:
+    return "collective";
+  }
+}
+
 const char *stepKind(const plan::Step &step) {
   switch (step.work_case()) {
   case plan::Step::kKernel:
@@ -26,6 +41,12 @@ const char *stepKind(const plan::Step &step) {
     return "fill";
   case plan::Step::kCopy:
     return "copy";
+  case plan::Step::kCollective:
+    return collectiveKind(step.collective());
+  case plan::Step::kAxisSlice:
+    return step.axis_slice().pad() ? "pad_slice" : "axis_slice";
+  case plan::Step::kAsPartial:
+    return "as_partial";
   case plan::Step::WORK_NOT_SET:
     break;
   }

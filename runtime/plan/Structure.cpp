@@ -6,6 +6,8 @@
 
 #include "runtime/plan/Structure.h"
 
+#include "runtime/plan/Mesh.h"
+
 #include <algorithm>
 #include <bit>
 #include <cmath>
@@ -56,6 +58,7 @@ namespace {
 
 constexpr int kMaxFaults = 20;
 constexpr int kMaxThreads = 1024;
+constexpr uint64_t kMaxRanks = 1u << 20;
 /// Beyond this an arena could only be mapped, never aligned, by page tables; nothing in a plan needs more than 4 KiB.
 constexpr uint64_t kMaxAlignment = 1u << 21;
 
@@ -65,12 +68,23 @@ public:
 
   Status run() {
     target();
+    if (!mesh())
+      return report(); // without a mesh nobody knows how large the parts of tensors are
     memory();
     state();
     inputs();
     images();
     programs();
     metrics();
+    return report();
+  }
+
+private:
+  const plan::Plan &plan;
+  int faults = 0;
+  std::string text;
+
+  Status report() {
     if (faults == 0)
       return {};
     if (faults > kMaxFaults)
@@ -79,11 +93,6 @@ public:
                  "the plan file is intact, so this is a defect of the compiler that wrote it (" +
                      plan.header().producer() + "): please report it");
   }
-
-private:
-  const plan::Plan &plan;
-  int faults = 0;
-  std::string text;
 
   void complain(const std::string &where, const std::string &what) {
     if (++faults <= kMaxFaults)
@@ -99,9 +108,17 @@ private:
       complain("target", "no device is named");
     if (plan.target().threads() < 1 || plan.target().threads() > kMaxThreads)
       complain("target", std::to_string(plan.target().threads()) + " threads");
+  }
+
+  /// Whether the plan has a number of ranks; complains otherwise.
+  bool mesh() {
+    int before = faults;
     for (int i = 0; i < plan.mesh_size(); ++i)
       if (plan.mesh(i).size() < 1)
         complain(label("mesh axis", i, plan.mesh(i).name()), "its size is " + std::to_string(plan.mesh(i).size()));
+    if (faults == before && rankCount(plan) > kMaxRanks)
+      complain("mesh", meshText(plan) + " is more than " + std::to_string(kMaxRanks) + " ranks");
+    return faults == before;
   }
 
   void memory() {
@@ -144,17 +161,15 @@ private:
     return plan.arenas(buffer.arena()).class_();
   }
 
-  /// Checks a typed slice: `copies` tensors of `shape` fit, and elements are aligned to their size.
-  plan::Arena::Class tensor(const std::string &where, const plan::Slice &s, plan::DType dtype,
-                            const google::protobuf::RepeatedField<int64_t> &shape, uint64_t copies = 1) {
+  /// Checks a typed slice: `elements` fit, and they are aligned to their size.
+  plan::Arena::Class tensor(const std::string &where, const plan::Slice &s, plan::DType dtype, uint64_t elements) {
     plan::Arena::Class kind = slice(where, s);
     uint64_t size = elementBytes(dtype);
     if (size == 0) {
       complain(where, "it has no data type");
       return kind;
     }
-    uint64_t needed = saturatingProduct(saturatingProduct(elementCount(shape), size), copies);
-    if (needed > s.bytes())
+    if (saturatingProduct(elements, size) > s.bytes())
       complain(where, "its shape does not fit into its slice of " + std::to_string(s.bytes()) + " bytes");
     if (kind != plan::Arena::CLASS_UNSPECIFIED) {
       const plan::Buffer &buffer = plan.buffers(s.buffer());
@@ -164,19 +179,60 @@ private:
     return kind;
   }
 
+  /// Whether the axes split what they say; complains otherwise.
+  bool layout(const std::string &where, const plan::StateTensor &entry) {
+    int before = faults;
+    AxisList axes, sharding;
+    std::vector<int64_t> rest(entry.shape().begin(), entry.shape().end());
+    for (const plan::AxisLayout &layout : entry.layout()) {
+      axes.Add(layout.axis());
+      if (!plan::AxisLayout::Kind_IsValid(layout.kind()) || !areAxes(plan, axes)) {
+        complain(where, "its layout has an unknown kind, an axis that the mesh does not have, or one twice");
+        return false;
+      }
+      if (layout.kind() == plan::AxisLayout::PARTIAL && entry.kind() != plan::StateTensor::GRADIENT)
+        complain(where, "it is partial, which only gradients may be");
+      if (layout.kind() != plan::AxisLayout::SHARD)
+        continue;
+      sharding.Add(layout.axis());
+      int64_t ranks = plan.mesh(static_cast<int>(layout.axis())).size();
+      if (layout.dim() >= rest.size() || rest[layout.dim()] % ranks != 0) {
+        complain(where, "its dimension " + std::to_string(layout.dim()) + " can not be split over axis '" +
+                            plan.mesh(static_cast<int>(layout.axis())).name() + "'");
+        return false;
+      }
+      rest[layout.dim()] /= ranks;
+    }
+    if (!entry.has_flat())
+      return faults == before;
+    const plan::FlatPlace &flat = entry.flat();
+    sharding.MergeFrom(flat.axes());
+    if (!areAxes(plan, sharding))
+      complain(where, "its bucket is split over axes that the mesh does not have, or that split it already");
+    else if (flat.bucket() < 1 || static_cast<uint64_t>(flat.bucket()) % groupSize(plan, flat.axes()) != 0)
+      complain(where, "its bucket of " + std::to_string(flat.bucket()) + " elements can not be split over its axes");
+    else if (flat.position() < 0 || saturatingSum(static_cast<uint64_t>(flat.position()), shardElements(plan, entry)) >
+                                        static_cast<uint64_t>(flat.bucket()))
+      complain(where, "it ends beyond its bucket");
+    return faults == before;
+  }
+
   void state() {
     std::unordered_set<std::string> names, exported;
     for (int i = 0; i < plan.state_size(); ++i) {
       const plan::StateTensor &entry = plan.state(i);
       std::string where = label("state", i, entry.name());
-      plan::Arena::Class kind = tensor(where, entry.slice(), entry.dtype(), entry.shape());
+      if (!layout(where, entry))
+        continue;
+      plan::Arena::Class kind = tensor(where, entry.slice(), entry.dtype(), sliceElements(plan, entry));
       if (kind == plan::Arena::STEP || kind == plan::Arena::STAGING)
         complain(where, "it lies in memory that does not survive a program");
       if (entry.kind() == plan::StateTensor::KIND_UNSPECIFIED || !plan::StateTensor::Kind_IsValid(entry.kind()))
         complain(where, "it has no kind");
       if (!names.insert(entry.name()).second)
         complain(where, "the name occurs twice");
-      if (entry.initial().has_data() && entry.initial().data().data().size() != entry.slice().bytes())
+      if (entry.initial().has_data() && entry.initial().data().data().size() !=
+                                            saturatingProduct(elementCount(entry.shape()), elementBytes(entry.dtype())))
         complain(where, "its initial value has another size");
       for (int64_t row : entry.initial().zero_rows())
         if (entry.shape_size() == 0 || row < 0 || row >= entry.shape(0))
@@ -203,7 +259,16 @@ private:
     for (int i = 0; i < plan.inputs_size(); ++i) {
       const plan::Input &input = plan.inputs(i);
       std::string where = label("input", i, input.name());
-      plan::Arena::Class kind = tensor(where, input.staging(), input.dtype(), input.shape(), copies);
+      uint64_t elements = elementCount(input.shape());
+      if (!input.axes().empty()) {
+        uint64_t ranks = areAxes(plan, input.axes()) ? groupSize(plan, input.axes()) : 0;
+        if (ranks == 0 || input.shape_size() == 0 || static_cast<uint64_t>(input.shape(0)) % ranks != 0) {
+          complain(where, "its rows can not be split over its axes");
+          continue;
+        }
+        elements = elements == std::numeric_limits<uint64_t>::max() ? elements : elements / ranks;
+      }
+      plan::Arena::Class kind = tensor(where, input.staging(), input.dtype(), saturatingProduct(elements, copies));
       if (kind != plan::Arena::STAGING && kind != plan::Arena::CLASS_UNSPECIFIED)
         complain(where, "it does not lie in a staging arena");
     }
@@ -235,7 +300,8 @@ private:
         step(program, program.steps(s), where + ", " + label("step", s, program.steps(s).name()));
       for (int o = 0; o < program.outputs_size(); ++o) {
         const plan::Output &output = program.outputs(o);
-        tensor(where + ", " + label("output", o, output.name()), output.slice(), output.dtype(), output.shape());
+        tensor(where + ", " + label("output", o, output.name()), output.slice(), output.dtype(),
+               elementCount(output.shape()));
       }
     }
   }
@@ -258,7 +324,7 @@ private:
       if (operand.dtype() == plan::DTYPE_UNSPECIFIED && operand.shape_size() == 0)
         slice(which, operand.slice());
       else
-        tensor(which, operand.slice(), operand.dtype(), operand.shape());
+        tensor(which, operand.slice(), operand.dtype(), elementCount(operand.shape()));
     }
     if (faults == before)
       checkWork(plan, step, [&](const std::string &what) { complain(where, what); });
@@ -268,7 +334,7 @@ private:
     for (int i = 0; i < plan.metrics_size(); ++i) {
       const plan::Metric &metric = plan.metrics(i);
       std::string where = label("metric", i, metric.name());
-      if (tensor(where, metric.slice(), metric.dtype(), {}) == plan::Arena::STEP)
+      if (tensor(where, metric.slice(), metric.dtype(), 1) == plan::Arena::STEP)
         complain(where, "it lies in memory that does not survive a program");
     }
   }

@@ -4,6 +4,8 @@
 //
 //===--------------------------------------------------------------------------------------------------------------===//
 
+#include "runtime/plan/Collectives.h"
+#include "runtime/plan/Mesh.h"
 #include "runtime/plan/Structure.h"
 
 #include <algorithm>
@@ -50,6 +52,12 @@ public:
       return operands("fill", {{"destination", Operand::WRITE, {}, 0}});
     case plan::Step::kCopy:
       return copy(step.copy());
+    case plan::Step::kCollective:
+      return collective(step.collective());
+    case plan::Step::kAxisSlice:
+      return axisSlice(step.axis_slice());
+    case plan::Step::kAsPartial:
+      return asPartial(step.as_partial());
     case plan::Step::WORK_NOT_SET:
       return complain("it has no work, or work that this version does not know");
     }
@@ -319,6 +327,90 @@ private:
     uint64_t source = step.operands(0).slice().bytes(), destination = step.operands(1).slice().bytes();
     if (c.index() ? source < destination : source != destination)
       complain("copy: " + std::to_string(destination) + " bytes from a source of " + std::to_string(source));
+  }
+
+  /// Ranks of the group of `axes`; 0 after a complaint.
+  uint64_t group(const char *work, const AxisList &axes) {
+    if (!axes.empty() && areAxes(plan, axes))
+      return groupSize(plan, axes);
+    complain(std::string(work) + ": its axes are none, not those of the mesh, or the same twice");
+    return 0;
+  }
+
+  /// Whether a tensor of `elements` is [outer, ranks, inner]; complains otherwise.
+  bool isCut(const char *work, const plan::Parts &parts, uint64_t ranks, uint64_t elements) {
+    if (parts.outer() >= 1 && parts.inner() >= 1 &&
+        saturatingProduct(count({parts.outer(), parts.inner()}), ranks) == elements)
+      return true;
+    complain(std::string(work) + ": " + std::to_string(elements) + " elements are not " +
+             std::to_string(parts.outer()) + " x " + std::to_string(ranks) + " ranks x " +
+             std::to_string(parts.inner()));
+    return false;
+  }
+
+  /// Complains unless the first two operands, if there are two, have one type.
+  void sameType(const char *work) {
+    if (step.operands_size() >= 2 && step.operands(0).dtype() != step.operands(1).dtype())
+      complain(std::string(work) + ": input and output have different types");
+  }
+
+  void collective(const plan::Collective &c) {
+    using plan::Collective;
+    uint64_t ranks = group("collective", c.axes());
+    if (ranks == 0 || !sizes("collective", {c.count()}, 1))
+      return;
+    if (c.kind() == Collective::KIND_UNSPECIFIED || !Collective::Kind_IsValid(c.kind()) ||
+        !Collective::Reduction_IsValid(c.reduction()))
+      return complain("collective: it has no kind, or an unknown reduction");
+    if (c.in_place() && c.kind() != Collective::ALL_REDUCE)
+      complain("collective: only an all_reduce works in place");
+    auto elements = static_cast<uint64_t>(c.count());
+    bool splits = c.kind() == Collective::REDUCE_SCATTER || c.kind() == Collective::ALL_TO_ALL;
+    bool gathers = c.kind() == Collective::ALL_GATHER || c.kind() == Collective::ALL_TO_ALL;
+    if ((splits && !isCut("collective: split", c.split(), ranks, elements)) ||
+        (gathers && !isCut("collective: concat", c.concat(), ranks, collectiveOutput(c, ranks))))
+      return;
+    std::vector<DType> types = {plan::F32, plan::BF16, plan::I32, plan::I64};
+    if (!reduces(c) || c.reduction() == Collective::MAX)
+      types.push_back(plan::BOOL);
+    if (!reduces(c))
+      types.push_back(plan::F16);
+    std::vector<OperandRule> expected;
+    if (c.in_place())
+      expected = {{"data", Operand::READ_WRITE, types, elements}};
+    else
+      expected = {{"input", Operand::READ, types, elements},
+                  {"output", Operand::WRITE, types, collectiveOutput(c, ranks)}};
+    appendScratch(expected, c.scratch_bytes());
+    operands("collective", expected);
+    if (!c.in_place())
+      sameType("collective");
+    if (step.operands_size() == 0)
+      return;
+    if (uint64_t needed = collectiveScratchBytes(c, step.operands(0).dtype(), ranks); c.scratch_bytes() < needed)
+      complain("collective: it has " + std::to_string(c.scratch_bytes()) + " bytes of scratch, " +
+               std::to_string(needed) + " are needed");
+  }
+
+  void axisSlice(const plan::AxisSlice &s) {
+    uint64_t ranks = group("axis_slice", s.axes());
+    if (ranks == 0 || !sizes("axis_slice", {s.parts().outer(), s.parts().inner()}, 1))
+      return;
+    std::vector<DType> any = {plan::F32, plan::BF16, plan::F16, plan::I32, plan::I64, plan::BOOL};
+    uint64_t part = count({s.parts().outer(), s.parts().inner()}), whole = saturatingProduct(part, ranks);
+    operands("axis_slice", {{"source", Operand::READ, any, s.pad() ? part : whole},
+                            {"destination", Operand::WRITE, any, s.pad() ? whole : part}});
+    sameType("axis_slice");
+  }
+
+  void asPartial(const plan::AsPartial &a) {
+    if (group("as_partial", a.axes()) == 0)
+      return;
+    if (a.in_place())
+      return operands("as_partial", {{"data", Operand::READ_WRITE, {}, 0}});
+    operands("as_partial", {{"source", Operand::READ, {}, 0}, {"destination", Operand::WRITE, {}, 0}});
+    if (step.operands_size() == 2 && step.operands(0).slice().bytes() != step.operands(1).slice().bytes())
+      complain("as_partial: source and destination have different sizes");
   }
 };
 

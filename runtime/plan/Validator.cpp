@@ -46,6 +46,8 @@ std::string_view ruleName(Rule rule) {
     return "read-only";
   case Rule::Certificate:
     return "certificate";
+  case Rule::Collective:
+    return "collective";
   }
   return "unknown";
 }
@@ -80,7 +82,6 @@ Validation validate(const plan::Plan &plan, const ValidatorOptions &options) {
   for (int program = 0; program < plan.programs_size(); ++program)
     if (validator::checkProgram(context, program))
       validator::checkMemory(context, program);
-  // The order of collectives on all ranks is checked here once a step kind communicates.
   validator::checkCertificate(context);
   return context.take();
 }

@@ -11,7 +11,8 @@
 //      a step writes all of what it declares WRITE, signals are raised once, waits can not deadlock;
 //   2. no two accesses of which one writes touch the same arena bytes unordered;
 //   3. every byte read from a STEP arena was last written in this program through the very buffer it is read through;
-//   4. the certificate is the sum of the arenas.
+//   4. the certificate is the sum of the arenas;
+//   5. all ranks issue the collectives of a program in one order, the one whose digest the program carries.
 //
 // What it proves about a plan that passes: results depend neither on which legal order the steps run in, nor on what
 // the memory held before. It does not know what the steps were meant to compute.
@@ -50,6 +51,7 @@ enum class Rule {
   Destroyed,   ///< a program leaves garbage in a persistent arena
   ReadOnly,    ///< a write to a frozen tensor
   Certificate, ///< the certificate is not the sum of the arenas
+  Collective,  ///< collectives that ranks could issue in different orders, or that are not those the plan tells of
 };
 
 /// "race", "undefined", ... as printed in front of a finding.

@@ -4,6 +4,8 @@
 //
 //===--------------------------------------------------------------------------------------------------------------===//
 
+#include "runtime/plan/Collectives.h"
+#include "runtime/plan/Mesh.h"
 #include "runtime/plan/Structure.h"
 #include "runtime/plan/validator/Checks.h"
 #include "runtime/plan/validator/HappensBefore.h"
@@ -110,7 +112,17 @@ void checkCoverage(Context &context, Place place, const plan::Step &step) {
                                 step.operands(0).slice().bytes() % step.operands(1).slice().bytes() != 0))
       context.add(Rule::Shape, place, "a copy takes one part of a source that is no whole number of parts");
     return;
-  default: // fills and plain copies write what they declare; kernels are trusted to
+  case plan::Step::kCollective: {
+    const plan::Collective &c = step.collective();
+    uint64_t ranks = groupSize(context.plan, c.axes());
+    return checkWritten(context, place, step, c.in_place() ? 0 : 1, {int64_t(collectiveOutput(c, ranks))});
+  }
+  case plan::Step::kAxisSlice: {
+    const plan::AxisSlice &s = step.axis_slice();
+    uint64_t ranks = s.pad() ? groupSize(context.plan, s.axes()) : 1;
+    return checkWritten(context, place, step, 1, {int64_t(ranks), s.parts().outer(), s.parts().inner()});
+  }
+  default: // fills, partial values and plain copies write what they declare; kernels are trusted to
     return;
   }
 }
@@ -173,6 +185,24 @@ bool checkLanes(Context &context, int index, const plan::Program &program) {
   return false;
 }
 
+/// One plan serves all ranks, so that its collectives come in one order on all of them if they come in one order at
+/// all.
+void checkCollectives(Context &context, int index, const plan::Program &program) {
+  int first = -1;
+  for (int i = 0; i < program.steps_size(); ++i) {
+    if (!program.steps(i).has_collective())
+      continue;
+    first = first < 0 ? i : first;
+    if (program.steps(i).lane() != program.steps(first).lane())
+      context.add(Rule::Collective, {index, i}, "a collective is in lane " + std::to_string(program.steps(i).lane()),
+                  stepName(context.plan, index, first) + " is in lane " + std::to_string(program.steps(first).lane()) +
+                      ", and ranks could issue the two in different orders");
+  }
+  if (program.collectives() != collectiveDigest(program))
+    context.add(Rule::Collective, {index}, "the digest of the collectives is not that of the program's steps",
+                "ranks compare it when they start");
+}
+
 void checkOutputs(Context &context, int index, const plan::Program &program) {
   std::unordered_set<std::string> names;
   for (const plan::Output &output : program.outputs()) {
@@ -190,6 +220,7 @@ bool checkProgram(Context &context, int index) {
   for (int s = 0; s < program.steps_size(); ++s)
     checkOperands(context, {index, s}, program.steps(s));
   checkOutputs(context, index, program);
+  checkCollectives(context, index, program);
   bool ordered = checkSignals(context, index, program);
   return checkLanes(context, index, program) && ordered;
 }

@@ -4,10 +4,12 @@
 //
 //===--------------------------------------------------------------------------------------------------------------===//
 
+#include "runtime/plan/Mesh.h"
 #include "runtime/plan/Structure.h"
 #include "runtime/plan/validator/Checks.h"
 
 #include <algorithm>
+#include <map>
 #include <unordered_map>
 #include <unordered_set>
 #include <vector>
@@ -50,16 +52,39 @@ void checkBuffers(Context &context) {
   checkDisjoint(context, std::move(persistent));
 }
 
-/// On one rank a slice holds a global tensor exactly; on many it holds a part of it, whose size the layout knows.
+/// A slice holds what the layout gives a rank of a tensor, no more.
 void checkFits(Context &context, const std::string &name, plan::DType type, uint64_t elements,
                const plan::Slice &slice) {
-  const auto &mesh = context.plan.mesh();
-  if (!std::all_of(mesh.begin(), mesh.end(), [](const plan::MeshAxis &axis) { return axis.size() == 1; }))
-    return;
   uint64_t bytes = saturatingProduct(elements, elementBytes(type));
   if (bytes != slice.bytes())
     context.add(Rule::Shape, {}, name + " needs " + std::to_string(bytes) + " bytes",
                 "its slice has " + std::to_string(slice.bytes()));
+}
+
+/// Members of a flat bucket share its slice. They must agree on what the bucket is and keep apart in it.
+void checkBucket(Context &context, std::vector<const plan::StateTensor *> members) {
+  std::ranges::sort(members, {}, [](const plan::StateTensor *member) { return member->flat().position(); });
+  const plan::StateTensor *furthest = nullptr;
+  uint64_t end = 0;
+  for (const plan::StateTensor *member : members) {
+    const plan::FlatPlace &flat = member->flat(), &other = members.front()->flat();
+    if (flat.bucket() != other.bucket() || !std::ranges::equal(flat.axes(), other.axes()) ||
+        member->dtype() != members.front()->dtype())
+      context.add(Rule::Shape, {},
+                  "state tensor " + quoted(member->name()) + " is in a bucket of " + std::to_string(flat.bucket()) +
+                      " elements",
+                  "for " + quoted(members.front()->name()) + ", in the same slice, it has " +
+                      std::to_string(other.bucket()) + ", or other axes or another type");
+    auto begin = static_cast<uint64_t>(flat.position());
+    if (furthest && begin < end)
+      context.add(Rule::Overlap, {}, "state tensor " + quoted(member->name()) + " overlaps " + quoted(furthest->name()),
+                  "in their bucket it begins at element " + std::to_string(begin) + ", the other one ends at " +
+                      std::to_string(end));
+    if (uint64_t last = begin + shardElements(context.plan, *member); !furthest || last > end) {
+      furthest = member;
+      end = last;
+    }
+  }
 }
 
 void checkState(Context &context) {
@@ -68,9 +93,10 @@ void checkState(Context &context) {
   for (const plan::StateTensor &tensor : plan.state())
     kinds.emplace(tensor.name(), tensor.kind());
   std::vector<NamedRange> ranges;
+  std::map<std::pair<uint32_t, uint64_t>, std::vector<const plan::StateTensor *>> buckets; // by arena and first byte
   for (const plan::StateTensor &tensor : plan.state()) {
     std::string name = "state tensor " + quoted(tensor.name());
-    checkFits(context, name, tensor.dtype(), elementCount(tensor.shape()), tensor.slice());
+    checkFits(context, name, tensor.dtype(), sliceElements(plan, tensor), tensor.slice());
     if (tensor.kind() == plan::StateTensor::GRADIENT || tensor.kind() == plan::StateTensor::MOMENT) {
       auto parameter = kinds.find(tensor.of());
       if (parameter == kinds.end() || parameter->second != plan::StateTensor::PARAMETER)
@@ -80,8 +106,16 @@ void checkState(Context &context) {
     if (tensor.kind() != plan::StateTensor::GRADIENT && context.arenaOf(range).class_() != plan::Arena::STATE)
       context.add(Rule::Arena, {}, name + " lies in arena " + quoted(context.arenaOf(range).name()),
                   "only gradients live outside the state arenas");
+    if (tensor.has_flat()) {
+      auto &members = buckets[{range.arena, range.begin}];
+      members.push_back(&tensor);
+      if (members.size() > 1)
+        continue;
+    }
     ranges.push_back({range, std::move(name)});
   }
+  for (auto &[place, members] : buckets)
+    checkBucket(context, std::move(members));
   checkDisjoint(context, std::move(ranges));
 }
 
@@ -94,7 +128,8 @@ void checkInputs(Context &context) {
     std::string name = "input " + quoted(input.name());
     if (!names.insert(input.name()).second)
       context.add(Rule::Reference, {}, "two inputs are named " + quoted(input.name()));
-    checkFits(context, name, input.dtype(), saturatingProduct(elementCount(input.shape()), batches), input.staging());
+    uint64_t elements = elementCount(input.shape()) / groupSize(plan, input.axes());
+    checkFits(context, name, input.dtype(), saturatingProduct(elements, batches), input.staging());
     ranges.push_back({context.rangeOf(input.staging()), std::move(name)});
   }
   checkDisjoint(context, std::move(ranges));

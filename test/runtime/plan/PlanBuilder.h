@@ -44,7 +44,8 @@ public:
 void addOperand(plan::Step &step, const plan::Slice &slice, plan::Operand::Access access,
                 plan::DType dtype = plan::DTYPE_UNSPECIFIED, const std::vector<int64_t> &shape = {});
 
-/// A plan that has at least one record of every table and one step of every kind of work. It is well formed; its image
+/// A plan that has at least one record of every table and one step of every kind of work of one rank (see MeshPlan.h
+/// for work between ranks). It is well formed; its image
 /// is no ELF file.
 PlanFile everyKindOfRecord();
 

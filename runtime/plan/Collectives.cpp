@@ -1,0 +1,83 @@
+//===- Collectives.cpp - What a plan's collectives move and need --------------------------------------------------===//
+//
+// Part of the moec project, under the Apache License v2.0.
+//
+//===--------------------------------------------------------------------------------------------------------------===//
+
+#include "runtime/plan/Collectives.h"
+
+#include "runtime/plan/Structure.h"
+
+#include <vector>
+#include <xxhash.h>
+
+namespace moe {
+
+bool reduces(const plan::Collective &collective) {
+  return collective.kind() == plan::Collective::ALL_REDUCE || collective.kind() == plan::Collective::REDUCE_SCATTER;
+}
+
+uint64_t collectiveOutput(const plan::Collective &collective, uint64_t ranks) {
+  auto count = static_cast<uint64_t>(collective.count());
+  switch (collective.kind()) {
+  case plan::Collective::ALL_GATHER:
+    return saturatingProduct(count, ranks);
+  case plan::Collective::REDUCE_SCATTER:
+    return count / ranks;
+  default:
+    return count;
+  }
+}
+
+uint64_t collectiveScratchBytes(const plan::Collective &collective, plan::DType dtype, uint64_t ranks) {
+  if (ranks <= 1)
+    return 0;
+  auto count = static_cast<uint64_t>(collective.count());
+  bool packs = false, unpacks = false;
+  uint64_t block = 0; // elements that one rank sends to another
+  switch (collective.kind()) {
+  case plan::Collective::ALL_REDUCE:
+    block = saturatingSum(count, ranks - 1) / ranks;
+    break;
+  case plan::Collective::ALL_GATHER:
+    block = count;
+    unpacks = collective.concat().outer() > 1;
+    break;
+  case plan::Collective::REDUCE_SCATTER:
+    block = count / ranks;
+    packs = collective.split().outer() > 1;
+    break;
+  default:
+    block = count / ranks;
+    packs = collective.split().outer() > 1;
+    unpacks = collective.concat().outer() > 1;
+    break;
+  }
+  uint64_t parts = (packs ? 1 : 0) + (unpacks || reduces(collective) ? 1 : 0);
+  return saturatingProduct(saturatingProduct(saturatingProduct(block, ranks), parts), elementBytes(dtype));
+}
+
+uint64_t collectiveDigest(const plan::Program &program) {
+  // Fields, not the serialised message: what protobuf writes may change with its version.
+  std::vector<uint64_t> words;
+  auto add = [&](auto value) { words.push_back(static_cast<uint64_t>(value)); };
+  for (const plan::Step &step : program.steps()) {
+    if (!step.has_collective())
+      continue;
+    const plan::Collective &work = step.collective();
+    add(work.kind());
+    add(work.reduction());
+    add(work.axes_size());
+    for (uint32_t axis : work.axes())
+      add(axis);
+    add(work.count());
+    add(work.split().outer());
+    add(work.split().inner());
+    add(work.concat().outer());
+    add(work.concat().inner());
+    add(step.operands_size() > 0 ? step.operands(0).dtype() : plan::DTYPE_UNSPECIFIED);
+  }
+  return words.empty() ? 0 : XXH3_64bits(words.data(), words.size() * sizeof(uint64_t));
+}
+
+} // namespace moe

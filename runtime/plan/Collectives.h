@@ -1,0 +1,33 @@
+//===- Collectives.h - What a plan's collectives move and need ----------------------------------------------------===//
+//
+// Part of the moec project, under the Apache License v2.0.
+//
+//===--------------------------------------------------------------------------------------------------------------===//
+
+#ifndef MOEC_RUNTIME_PLAN_COLLECTIVES_H
+#define MOEC_RUNTIME_PLAN_COLLECTIVES_H
+
+#include "runtime/plan/plan.pb.h"
+
+#include <cstdint>
+
+namespace moe {
+
+/// Whether a collective adds up (or takes the maximum of) what the ranks have.
+bool reduces(const plan::Collective &collective);
+
+/// Elements of the output on each rank, for a group of `ranks`.
+uint64_t collectiveOutput(const plan::Collective &collective, uint64_t ranks);
+
+/// Scratch that a collective needs on hosts. Blocks that lie apart in the input are packed before they are sent and
+/// blocks that lie apart in the output unpacked after they have come, each in a part that holds all blocks; reductions
+/// need a part for the summands of all ranks. Sticks at UINT64_MAX.
+uint64_t collectiveScratchBytes(const plan::Collective &collective, plan::DType dtype, uint64_t ranks);
+
+/// Digest (XXH3-64) of what the collectives of a program do, in order; 0 without any. Ranks whose digests differ would
+/// wait for each other or mix up tensors.
+uint64_t collectiveDigest(const plan::Program &program);
+
+} // namespace moe
+
+#endif // MOEC_RUNTIME_PLAN_COLLECTIVES_H
