@@ -7,7 +7,7 @@
 #include "runtime/checkpoint/Checkpoint.h"
 
 #include "runtime/checkpoint/Digest.h"
-#include "runtime/checkpoint/SliceView.h"
+#include "runtime/checkpoint/GlobalTensor.h"
 #include "runtime/checkpoint/TensorMatch.h"
 
 #include <charconv>
@@ -49,8 +49,9 @@ static std::vector<const plan::StateTensor *> checkpointed(const plan::Plan &pla
 Status saveCheckpoint(const std::filesystem::path &path, Session &session, const CheckpointInfo &info) {
   std::vector<TensorView> views;
   for (const plan::StateTensor *tensor : checkpointed(session.plan()))
-    views.push_back(viewOf(session, tensor->name(), *tensor));
-  Status status = writeSafetensors(path, std::move(views), toMetadata(info), /*digest=*/true);
+    if (Status status = addShared(views, session, tensor->name(), *tensor); !status)
+      return status;
+  Status status = writeShared(session, path, std::move(views), toMetadata(info), /*digest=*/true);
   if (!status) {
     Diagnostic problem = status.error();
     problem.what = "cannot save the checkpoint: " + problem.what;
@@ -112,9 +113,9 @@ Status CheckpointFile::restore(Session &session) const {
     return status;
   for (const plan::StateTensor *tensor : checkpointed(session.plan())) {
     std::span<const std::byte> source = file.bytes(*file.find(tensor->name()));
-    if (source.size() != tensor->slice().bytes())
+    if (isWhole(session.plan(), *tensor) && source.size() != tensor->slice().bytes())
       return error("a state tensor of the plan does not fill its slice", tensor->name(), {}, "compile the plan again");
-    if (Status status = session.write(tensor->slice(), source); !status)
+    if (Status status = scatterTensor(session, *tensor, source); !status)
       return status;
   }
   return {};

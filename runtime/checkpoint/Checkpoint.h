@@ -29,7 +29,7 @@ struct CheckpointInfo {
 };
 
 /// Writes the tensors that the plan marks as checkpointed, global and by name, with `info` and a digest over
-/// everything.
+/// everything. All ranks of a run call it; the first one writes.
 Status saveCheckpoint(const std::filesystem::path &path, Session &session, const CheckpointInfo &info);
 
 /// A checkpoint that is complete and undamaged.
@@ -43,7 +43,7 @@ public:
 
   /// Whether the session's plan is of the same model. The error lists all tensors that differ.
   Status matches(const plan::Plan &plan) const;
-  /// Copies every tensor into the session, after `matches`.
+  /// Copies this rank's part of every tensor into the session, after `matches`.
   Status restore(Session &session) const;
 
 private:

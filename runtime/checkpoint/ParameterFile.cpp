@@ -7,8 +7,7 @@
 #include "runtime/checkpoint/ParameterFile.h"
 
 #include "runtime/checkpoint/Elements.h"
-#include "runtime/checkpoint/Safetensors.h"
-#include "runtime/checkpoint/SliceView.h"
+#include "runtime/checkpoint/GlobalTensor.h"
 #include "runtime/checkpoint/TensorMatch.h"
 #include "runtime/core/HostSlice.h"
 
@@ -31,6 +30,16 @@ Status loadParameters(Session &session, const std::filesystem::path &path) {
                  "`moec inspect` lists the parameters of the model");
   for (const plan::StateTensor *tensor : parameters) {
     const TensorEntry *entry = file->find(tensor->name());
+    if (!isWhole(session.plan(), *tensor)) {
+      std::vector<std::byte> whole(static_cast<size_t>(elementCount(entry->shape)) * elementSize(tensor->dtype()));
+      Status status = convertElements(entry->type, file->bytes(*entry), tensor->dtype(), whole,
+                                      elementCount(entry->shape), tensor->name());
+      if (status)
+        status = scatterTensor(session, *tensor, whole);
+      if (!status)
+        return status;
+      continue;
+    }
     HostSlice filled(session, tensor->slice());
     if (Status status = convertElements(entry->type, file->bytes(*entry), tensor->dtype(), filled.bytes(),
                                         elementCount(entry->shape), tensor->name());
@@ -46,8 +55,9 @@ Status saveParameters(Session &session, const std::filesystem::path &path) {
   std::vector<TensorView> tensors;
   for (const plan::StateTensor &tensor : session.plan().state())
     if (tensor.kind() == plan::StateTensor::PARAMETER)
-      tensors.push_back(viewOf(session, tensor.name(), tensor));
-  return writeSafetensors(path, std::move(tensors), {});
+      if (Status status = addShared(tensors, session, tensor.name(), tensor); !status)
+        return status;
+  return writeShared(session, path, std::move(tensors), {});
 }
 
 } // namespace moe

@@ -8,6 +8,7 @@
 
 #include "runtime/checkpoint/Digest.h"
 #include "runtime/checkpoint/Elements.h"
+#include "runtime/checkpoint/GlobalTensor.h"
 #include "runtime/checkpoint/ModelFiles.h"
 #include "runtime/checkpoint/ParameterFile.h"
 #include "runtime/core/HostSlice.h"
@@ -115,9 +116,20 @@ Status initialiseState(Session &session, const StateSources &sources) {
     // Parameters that a file sets are not read from the model, which then need not be there.
     if (tensor.kind() == plan::StateTensor::PARAMETER && !sources.parameters.empty())
       continue;
+    std::span<const int64_t> shape(tensor.shape().data(), size_t(tensor.shape_size()));
+    if (!isWhole(plan, tensor)) {
+      std::vector<std::byte> whole(size_t(elementCount(shape)) * elementSize(tensor.dtype()));
+      Status status = fillOne(tensor, whole, sources.seed, modelFiles);
+      if (status)
+        status = zeroRows(tensor, whole);
+      if (status)
+        status = scatterTensor(session, tensor, whole);
+      if (!status)
+        return status;
+      continue;
+    }
     HostSlice filled(session, tensor.slice());
     std::span<std::byte> target = filled.bytes();
-    std::span<const int64_t> shape(tensor.shape().data(), size_t(tensor.shape_size()));
     if (elementSize(tensor.dtype()) == 0 || elementCount(shape) < 0 ||
         target.size() != uint64_t(elementCount(shape)) * elementSize(tensor.dtype()))
       return error("a state tensor of the plan does not fill its slice", tensor.name(), {}, "compile the plan again");

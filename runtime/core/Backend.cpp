@@ -6,13 +6,13 @@
 
 #include "runtime/core/Backend.h"
 
+#include "runtime/core/Library.h"
+
 #include <algorithm>
 #include <cstdlib>
 #include <dlfcn.h>
-#include <filesystem>
 #include <sched.h>
 #include <string>
-#include <system_error>
 
 namespace moe {
 namespace {
@@ -35,12 +35,6 @@ void chooseWaiting(int threads) {
   ::setenv("GOMP_SPINCOUNT", ownCores ? kSpinCount : "0", 0);
 }
 
-std::filesystem::path programFolder() {
-  std::error_code code;
-  std::filesystem::path program = std::filesystem::read_symlink("/proc/self/exe", code);
-  return code ? std::filesystem::path(".") : program.parent_path();
-}
-
 } // namespace
 
 Expected<std::unique_ptr<Device>> createDevice(std::string_view name, int threads, bool simulated) {
@@ -49,32 +43,24 @@ Expected<std::unique_ptr<Device>> createDevice(std::string_view name, int thread
     return error("unknown device '" + std::string(name) + "'", {}, "a device is named like 'cpu'");
 
   std::string file = (simulated ? "simulated/libmoerun-" : "libmoerun-") + std::string(name) + ".so";
-  std::filesystem::path folder = programFolder();
-  std::filesystem::path path;
-  for (const std::filesystem::path &candidate : {folder / file, (folder / ".." / "lib" / file).lexically_normal()}) {
-    std::error_code code;
-    if (std::filesystem::exists(candidate, code)) {
-      path = candidate;
-      break;
-    }
-  }
-  if (path.empty())
+  auto path = findLibrary(file);
+  if (!path)
     return error("there is no backend for device '" + std::string(name) + "'", file,
-                 "it lies neither beside the program (" + folder.string() + ") nor in ../lib",
+                 "it lies neither beside the program (" + path.error() + ") nor in ../lib",
                  simulated
                      ? "simulated devices are part of the tests: build with MOEC_TESTS, or use a plan for a device"
                      : "install the backend, or use a plan for another device");
 
   chooseWaiting(threads);
-  void *library = ::dlopen(path.c_str(), RTLD_NOW | RTLD_LOCAL);
+  void *library = ::dlopen(path->c_str(), RTLD_NOW | RTLD_LOCAL);
   if (!library) {
     const char *why = ::dlerror();
-    return error("cannot load the backend for device '" + std::string(name) + "'", path.string(), why ? why : "",
+    return error("cannot load the backend for device '" + std::string(name) + "'", path->string(), why ? why : "",
                  "install the libraries that it needs");
   }
   auto *create = reinterpret_cast<CreateDeviceFn *>(::dlsym(library, kCreateDeviceSymbol));
   if (!create)
-    return error("the backend belongs to another build", path.string(),
+    return error("the backend belongs to another build", path->string(),
                  std::string("it does not define ") + kCreateDeviceSymbol, "install program and backend together");
   return std::unique_ptr<Device>(create());
 }

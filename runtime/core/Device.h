@@ -13,6 +13,7 @@
 #ifndef MOEC_RUNTIME_CORE_DEVICE_H
 #define MOEC_RUNTIME_CORE_DEVICE_H
 
+#include "runtime/comm/Communicator.h"
 #include "runtime/core/DeviceAbi.h"
 #include "runtime/core/Diagnostic.h"
 #include "runtime/plan/PlanFile.h"
@@ -33,6 +34,8 @@ struct DeviceOptions {
   bool profile = false;
   /// See SessionOptions::choices.
   std::filesystem::path choices = {};
+  /// The plan's ranks, of which the device is one; null if the plan is for one rank. Outlives the device.
+  Communicator *communicator = nullptr;
 };
 
 /// One line of what `moerun doctor` tells of a backend.

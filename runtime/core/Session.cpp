@@ -8,6 +8,7 @@
 
 #include "runtime/core/Backend.h"
 #include "runtime/core/Memory.h"
+#include "runtime/plan/Mesh.h"
 #include "runtime/plan/Structure.h"
 #include "runtime/plan/Validator.h"
 
@@ -55,11 +56,12 @@ double widen(plan::DType dtype, const std::byte *bytes) {
 
 class DeviceSession final : public Session {
 public:
-  DeviceSession(PlanFile file) : file(std::move(file)) {}
+  DeviceSession(PlanFile file, Communicator *ranks) : file(std::move(file)), ranks(ranks) {}
 
   Status open(const SessionOptions &options);
 
   const plan::Plan &plan() const override { return file.plan; }
+  Communicator *communicator() const override { return ranks; }
 
   int programIndex(std::string_view name) const override {
     for (int i = 0; i < file.plan.programs_size(); ++i)
@@ -109,20 +111,39 @@ public:
 
 private:
   PlanFile file;
+  Communicator *ranks;
   std::unique_ptr<Device> device; // before `file` in destruction: it refers to the plan
 };
 
-Status checkMemory(const plan::Plan &plan) {
+/// Is the run as many ranks as the plan is for?
+Status checkRanks(const plan::Plan &plan, const Communicator *ranks) {
+  const uint64_t wanted = rankCount(plan), present = ranks ? static_cast<uint64_t>(ranks->size()) : 1;
+  if (wanted == present)
+    return {};
+  auto text = [](uint64_t count) { return count == 1 ? std::string("one rank") : std::to_string(count) + " ranks"; };
+  return error("this plan was compiled for " + text(wanted), {},
+               "the run has " + text(present) + (wanted > 1 ? ", the plan's mesh is " + meshText(plan) : ""),
+               "run it with --ranks " + std::to_string(wanted) +
+                   " or under a launcher that starts as many, or compile " + "the model with --ranks " +
+                   std::to_string(present));
+}
+
+/// `sharing` ranks take their memory from this machine as one process.
+Status checkMemory(const plan::Plan &plan, int sharing) {
   std::optional<uint64_t> available = availableMemory();
-  uint64_t required = requiredMemory(plan);
+  uint64_t required = saturatingProduct(requiredMemory(plan), static_cast<uint64_t>(sharing));
   if (!available || required <= *available)
     return {};
   std::string classes;
   for (const plan::Certificate::Class &entry : plan.certificate().classes())
     classes += (classes.empty() ? " (" : ", ") + entry.name() + " " + formatBytes(entry.bytes());
   return error("not enough memory for this plan", {},
-               "it needs " + formatBytes(required) + classes + (classes.empty() ? "" : ")") + ", and " +
-                   formatBytes(*available) + " are available",
+               (sharing > 1 ? "its " + std::to_string(sharing) + " ranks need " : "it needs ") + formatBytes(required) +
+                   classes +
+                   (classes.empty() ? ""
+                    : sharing > 1   ? " each)"
+                                    : ")") +
+                   ", and " + formatBytes(*available) + " are available",
                "compile for a smaller batch or with --recompute, or run on a machine with more memory");
 }
 
@@ -139,12 +160,8 @@ Status DeviceSession::open(const SessionOptions &options) {
     return error("this plan was compiled for another device", {},
                  "it is for '" + file.plan.target().device() + "', the session for '" + options.device + "'",
                  "compile the model with --target " + options.device);
-  int64_t ranks = 1;
-  for (const plan::MeshAxis &axis : file.plan.mesh())
-    ranks = static_cast<int64_t>(saturatingProduct(ranks, axis.size()) & std::numeric_limits<int64_t>::max());
-  if (ranks != 1)
-    return error("this plan was compiled for " + std::to_string(ranks) + " ranks", {},
-                 "a session runs plans of one rank", "compile the model with --ranks 1");
+  if (Status status = checkRanks(file.plan, ranks); !status)
+    return status;
 
   if (!options.trustPlan)
     if (Status status = validate(file.plan).status(); !status)
@@ -158,17 +175,17 @@ Status DeviceSession::open(const SessionOptions &options) {
   if (Status status = device->prepare(file.plan); !status)
     return status;
   if (device->usesHostMemory())
-    if (Status status = checkMemory(file.plan); !status)
+    if (Status status = checkMemory(file.plan, ranks ? ranks->ranksOfProcess() : 1); !status)
       return status;
 
   // Initialize.
-  return device->initialize(file, DeviceOptions{options.poison, options.profile, options.choices});
+  return device->initialize(file, DeviceOptions{options.poison, options.profile, options.choices, ranks});
 }
 
 } // namespace
 
 Expected<std::unique_ptr<Session>> Session::create(PlanFile file, const SessionOptions &options) {
-  auto session = std::make_unique<DeviceSession>(std::move(file));
+  auto session = std::make_unique<DeviceSession>(std::move(file), options.communicator);
   if (Status status = session->open(options); !status)
     return tl::unexpected(std::move(status.error()));
   return session;

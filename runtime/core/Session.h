@@ -14,6 +14,7 @@
 #ifndef MOEC_RUNTIME_CORE_SESSION_H
 #define MOEC_RUNTIME_CORE_SESSION_H
 
+#include "runtime/comm/Communicator.h"
 #include "runtime/core/Diagnostic.h"
 #include "runtime/plan/PlanFile.h"
 
@@ -39,6 +40,8 @@ struct SessionOptions {
   /// Where a device that chooses among algorithms by itself records what it chose, to choose the same in the next run;
   /// empty: nowhere.
   std::filesystem::path choices = {};
+  /// The ranks of the run, of which the session is one; null: it is alone. Outlives the session.
+  Communicator *communicator = nullptr;
 };
 
 class Session {
@@ -48,6 +51,11 @@ public:
   virtual ~Session() = default;
 
   virtual const plan::Plan &plan() const = 0;
+
+  /// See SessionOptions::communicator.
+  virtual Communicator *communicator() const { return nullptr; }
+  /// Which of the plan's ranks this is.
+  int rank() const { return communicator() ? communicator()->rank() : 0; }
 
   /// Index of a program by name, to be looked up once; -1 if the plan has none.
   virtual int programIndex(std::string_view name) const = 0;

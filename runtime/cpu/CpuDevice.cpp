@@ -12,6 +12,7 @@
 #include "runtime/cpu/Image.h"
 #include "runtime/cpu/Steps.h"
 #include "runtime/plan/Liveness.h"
+#include "runtime/plan/Mesh.h"
 
 #include <algorithm>
 #include <chrono>
@@ -28,8 +29,7 @@ namespace {
 constexpr int kPoisonByte = 0xff; // NaN in every floating-point type, -1 in every integer
 constexpr int64_t kPoisonBytesPerThread = 256 << 10;
 
-/// One step in its lane.
-struct LaneStep {
+struct ReadyStep {
   std::unique_ptr<StepRunner> work;
   std::vector<uint32_t> waits;
   uint32_t signal = 0;
@@ -37,9 +37,9 @@ struct LaneStep {
 };
 
 struct ReadyProgram {
-  std::vector<LaneStep> steps; ///< of lane 0, in order
-  std::vector<char> raised;    ///< by signal id
-  std::vector<double> seconds; ///< of each step when it ran last; empty unless profiled
+  std::vector<ReadyStep> steps; ///< of all lanes, in the order of the plan
+  std::vector<char> raised;     ///< by signal id
+  std::vector<double> seconds;  ///< of each step when it ran last; empty unless profiled
 };
 
 class CpuDevice final : public Device {
@@ -106,11 +106,6 @@ Status CpuDevice::prepare(const plan::Plan &plan) {
   for (const plan::Image &image : plan.images())
     if (image.format() != "elf")
       return error("the plan has code that the CPU backend can not load", {}, "its format is " + image.format());
-  for (const plan::Program &program : plan.programs())
-    for (const plan::Step &step : program.steps())
-      if (step.lane() != 0)
-        return error("the plan has a lane that the CPU backend does not have", program.name() + ", " + step.name(),
-                     "lane " + std::to_string(step.lane()) + "; there is only lane 0");
   // Scratch and bits of the library are those of the target, whatever this machine could do beyond it.
   return limitGemmIsa({target.features().begin(), target.features().end()});
 }
@@ -122,7 +117,9 @@ Status CpuDevice::initialize(const PlanFile &file, const DeviceOptions &options)
   context.pool = ThreadPool(plan->target().threads());
   std::vector<std::string_view> features(plan->target().features().begin(), plan->target().features().end());
   context.isa = isaFromFeatures(features);
-  context.axisIndex.assign(plan->mesh_size(), 0);
+  context.plan = plan;
+  context.communicator = options.communicator;
+  context.axisIndex = coordinatesOf(*plan, options.communicator ? options.communicator->rank() : 0);
   if (Status status = allocate(); !status)
     return status;
   if (Status status = loadKernels(file); !status)
@@ -173,7 +170,7 @@ Status CpuDevice::createPrograms() {
     auto dead = poison ? deadAfterSteps(*plan, source) : std::vector<std::vector<ByteRange>>(source.steps_size());
     for (int s = 0; s < source.steps_size(); ++s) {
       const plan::Step &step = source.steps(s);
-      auto work = createStep(step, context);
+      auto work = createStep(step, context, place(p, s));
       if (!work) {
         work.error().where = place(p, s) + (work.error().where.empty() ? "" : ": " + work.error().where);
         return tl::unexpected(std::move(work.error()));
@@ -209,16 +206,16 @@ Status CpuDevice::run(int index) {
   std::fill(program.raised.begin(), program.raised.end(), 0);
   using Clock = std::chrono::steady_clock;
   Clock::time_point before = profile ? Clock::now() : Clock::time_point();
-  // One lane, executed by the caller. A lane of its own (a communicator's) would walk its steps in the same way, and
-  // the check for a raised signal would be a wait with a deadline.
+  // The caller executes all lanes: plans list their steps in an order that every signal allows.
   for (size_t s = 0; s < program.steps.size(); ++s) {
-    LaneStep &step = program.steps[s];
+    ReadyStep &step = program.steps[s];
     for (uint32_t signal : step.waits)
       if (!program.raised[signal])
         return error("a step waits for a signal that nothing before it raises", place(index, s),
                      "signal " + std::to_string(signal), {}, ExitCode::Internal);
     if (Status status = step.work->run(); !status) {
-      status.error().where = place(index, s);
+      if (status.error().where.empty()) // communicators know more of where they are
+        status.error().where = place(index, s);
       return status;
     }
     program.raised[step.signal] = 1; // entry 0 stands for no signal

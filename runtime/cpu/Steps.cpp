@@ -136,7 +136,8 @@ Status requireScratch(uint64_t needed, uint64_t given, const char *work) {
                "compile the model on this machine, with the libraries that it has");
 }
 
-Expected<std::unique_ptr<StepRunner>> createStep(const plan::Step &step, const StepContext &context) {
+Expected<std::unique_ptr<StepRunner>> createStep(const plan::Step &step, const StepContext &context,
+                                                 const std::string &place) {
   switch (step.work_case()) {
   case plan::Step::kKernel:
     return std::make_unique<KernelStep>(step, context);
@@ -155,8 +156,11 @@ Expected<std::unique_ptr<StepRunner>> createStep(const plan::Step &step, const S
   case plan::Step::kCopy:
     return std::make_unique<CopyStep>(step, context);
   case plan::Step::kCollective:
+    return createCollectiveStep(step, context, place);
   case plan::Step::kAxisSlice:
+    return createAxisSliceStep(step, context);
   case plan::Step::kAsPartial:
+    return createAsPartialStep(step, context);
   case plan::Step::WORK_NOT_SET:
     break;
   }

@@ -6,6 +6,8 @@
 
 #include "runtime/data/InputBatch.h"
 
+#include "runtime/plan/Mesh.h"
+
 #include <algorithm>
 #include <cstring>
 #include <numeric>
@@ -133,9 +135,19 @@ Status completeSample(const ModelInputs &model, Sample &sample) {
   return {};
 }
 
+RowRange rowsOf(const plan::Plan &plan, const plan::Input &input, int64_t rank) {
+  const int64_t rows = input.shape_size() > 0 ? input.shape(0) : 1;
+  if (input.axes().empty())
+    return {0, rows};
+  const int64_t count = rows / static_cast<int64_t>(groupSize(plan, input.axes()));
+  return {groupIndex(plan, input.axes(), coordinatesOf(plan, rank)) * count, count};
+}
+
 InputBatch::InputBatch(Session &session, ModelInputs inputs) : model(std::move(inputs)) {
-  for (const plan::Input &input : session.plan().inputs())
+  for (const plan::Input &input : session.plan().inputs()) {
     staging.push_back(session.bytes(input.staging()));
+    ranges.push_back(rowsOf(session.plan(), input, session.rank()));
+  }
   padding.columns.resize(model.list().size());
   for (size_t i = 0; i < model.list().size(); ++i) {
     const ModelInput &input = model.list()[i];
@@ -155,10 +167,17 @@ template <typename T> static void copyAs(std::byte *target, const std::vector<in
   }
 }
 
+bool InputBatch::holds(int64_t row) const {
+  return std::ranges::any_of(ranges, [&](const RowRange &range) { return range.contains(row); });
+}
+
 void InputBatch::store(size_t index, int64_t micro, int64_t row, const Sample::Column &column) {
   const ModelInput &input = model.list()[index];
+  const RowRange &range = ranges[index];
+  if (!range.contains(row))
+    return;
   const int64_t bytes = input.rowElements * widthOf(input.dtype);
-  std::byte *target = staging[index].data() + (micro * rows() + row) * bytes;
+  std::byte *target = staging[index].data() + (micro * range.count + row - range.first) * bytes;
   if (column.kind == Kind::Raw) {
     std::memcpy(target, column.bytes.data(), std::min(size_t(bytes), column.bytes.size()));
     return;

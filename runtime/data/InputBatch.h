@@ -25,13 +25,27 @@ namespace moe {
 /// vocabulary, padding of labels of which none is ignored.
 Status completeSample(const ModelInputs &inputs, Sample &sample);
 
+/// Rows of a micro-batch.
+struct RowRange {
+  int64_t first = 0;
+  int64_t count = 0;
+
+  bool contains(int64_t row) const { return row >= first && row < first + count; }
+};
+
+/// The rows of an input that are staged on a rank: those of its number in the group that splits them.
+RowRange rowsOf(const plan::Plan &plan, const plan::Input &input, int64_t rank);
+
 /// The staged inputs of a session.
 class InputBatch {
 public:
   InputBatch(Session &session, ModelInputs inputs);
 
   const ModelInputs &inputs() const { return model; }
+  /// Rows of a micro-batch, over all ranks.
   int64_t rows() const { return model.rows(); }
+  /// Whether this rank has the row, of some input at least. Rows that it has not need not be written.
+  bool holds(int64_t row) const;
 
   /// Completes `sample` and writes it as row `row` of micro-batch `micro`.
   Status write(int64_t micro, int64_t row, Sample &sample);
@@ -44,6 +58,7 @@ private:
 
   ModelInputs model;
   std::vector<std::span<std::byte>> staging; ///< of each input, all micro-batches
+  std::vector<RowRange> ranges;              ///< of each input, what this rank has of a micro-batch
   Sample padding;
 };
 

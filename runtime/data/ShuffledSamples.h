@@ -31,6 +31,8 @@ public:
   int64_t indexOf(int64_t sample) const;
   /// Reads the next sample.
   Status read(Sample &sample);
+  /// Passes over the next sample, which another rank reads.
+  void skip() { ++next; }
 
 private:
   std::shared_ptr<const SampleSource> samples;

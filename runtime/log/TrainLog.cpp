@@ -11,7 +11,7 @@
 
 namespace moe {
 
-TrainLog::TrainLog(Format format, int outFd, int errFd) : out(outFd), err(errFd) {
+TrainLog::TrainLog(Format format, int outFd, int errFd) : out(outFd), err(errFd), silent(format == Format::Silent) {
   json = format == Format::Json || (format == Format::Automatic && !out.isTerminal());
 }
 
@@ -35,10 +35,14 @@ std::string TrainLog::toText(const LogRecord &fields) {
 }
 
 void TrainLog::record(const LogRecord &fields) {
+  if (silent)
+    return;
   out.line(json ? toJson(fields) : toText(fields));
 }
 
 void TrainLog::progress(const LogRecord &fields) {
+  if (silent)
+    return;
   if (json || !out.isTerminal())
     record(fields);
   else
@@ -46,6 +50,8 @@ void TrainLog::progress(const LogRecord &fields) {
 }
 
 void TrainLog::message(const std::string &text) {
+  if (silent)
+    return;
   if (out.isTerminal())
     out.endStatus();
   err.line(text);

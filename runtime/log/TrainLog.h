@@ -21,9 +21,9 @@ using LogRecord = nlohmann::ordered_json;
 /// Results go to standard output: JSON lines for programs, a progress line for a person. Messages go to standard error.
 class TrainLog {
 public:
-  enum class Format { Automatic, Json, Progress };
+  enum class Format { Automatic, Json, Progress, Silent };
 
-  /// Automatic: progress if standard output is a terminal, else JSON.
+  /// Automatic: progress if standard output is a terminal, else JSON. Silent: nothing, for all ranks but the first.
   explicit TrainLog(Format format, int outFd = 1, int errFd = 2);
 
   bool isJson() const { return json; }
@@ -34,7 +34,10 @@ public:
   void progress(const LogRecord &fields);
   /// A line for the person who started the run.
   void message(const std::string &text);
-  void finish() { out.endStatus(); }
+  void finish() {
+    if (!silent)
+      out.endStatus();
+  }
 
   static std::string toJson(const LogRecord &fields);
   static std::string toText(const LogRecord &fields);
@@ -42,6 +45,7 @@ public:
 private:
   LineWriter out, err;
   bool json;
+  bool silent;
 };
 
 /// "1 h 02 min", "3 min 20 s", "14 s".

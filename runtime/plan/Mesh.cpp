@@ -71,14 +71,19 @@ std::vector<int> groupMembers(const plan::Plan &plan, const AxisList &axes, int6
   return members;
 }
 
-uint64_t shardElements(const plan::Plan &plan, const plan::StateTensor &tensor) {
-  uint64_t elements = elementCount(tensor.shape());
+uint64_t shardElements(const plan::Plan &plan, const google::protobuf::RepeatedField<int64_t> &shape,
+                       const LayoutList &layout) {
+  uint64_t elements = elementCount(shape);
   if (elements == UINT64_MAX)
     return elements;
-  for (const plan::AxisLayout &layout : tensor.layout())
-    if (layout.kind() == plan::AxisLayout::SHARD)
-      elements /= static_cast<uint64_t>(axisSize(plan, layout.axis()));
+  for (const plan::AxisLayout &entry : layout)
+    if (entry.kind() == plan::AxisLayout::SHARD)
+      elements /= static_cast<uint64_t>(axisSize(plan, entry.axis()));
   return elements;
+}
+
+uint64_t shardElements(const plan::Plan &plan, const plan::StateTensor &tensor) {
+  return shardElements(plan, tensor.shape(), tensor.layout());
 }
 
 uint64_t sliceElements(const plan::Plan &plan, const plan::StateTensor &tensor) {

@@ -40,8 +40,13 @@ int64_t groupIndex(const plan::Plan &plan, const AxisList &axes, const std::vect
 /// The ranks of the group that `rank` is in, in the order of the group.
 std::vector<int> groupMembers(const plan::Plan &plan, const AxisList &axes, int64_t rank);
 
-/// Elements of the part that a rank has of a state tensor after its `layout`, `flat` apart: the shape's product over
-/// the sizes of the axes that shard it. Sticks at UINT64_MAX.
+using LayoutList = google::protobuf::RepeatedPtrField<plan::AxisLayout>;
+
+/// Elements of the part that a rank has of a tensor with this layout: the shape's product over the sizes of the axes
+/// that shard it. Sticks at UINT64_MAX.
+uint64_t shardElements(const plan::Plan &plan, const google::protobuf::RepeatedField<int64_t> &shape,
+                       const LayoutList &layout);
+/// The same of a state tensor, before a flat bucket is split.
 uint64_t shardElements(const plan::Plan &plan, const plan::StateTensor &tensor);
 
 /// Elements that the slice of a state tensor holds: those of its shard, or of the rank's share of its flat bucket.

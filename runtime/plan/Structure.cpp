@@ -179,35 +179,46 @@ private:
     return kind;
   }
 
-  /// Whether the axes split what they say; complains otherwise.
-  bool layout(const std::string &where, const plan::StateTensor &entry) {
-    int before = faults;
-    AxisList axes, sharding;
-    std::vector<int64_t> rest(entry.shape().begin(), entry.shape().end());
-    for (const plan::AxisLayout &layout : entry.layout()) {
+  /// Whether the axes shard what they say; complains otherwise. Adds those that shard to `sharding`.
+  template <typename Shape>
+  bool layout(const std::string &where, const Shape &shape, const LayoutList &layouts, AxisList &sharding) {
+    AxisList axes;
+    std::vector<int64_t> rest(shape.begin(), shape.end());
+    for (const plan::AxisLayout &layout : layouts) {
       axes.Add(layout.axis());
       if (!plan::AxisLayout::Kind_IsValid(layout.kind()) || !areAxes(plan, axes)) {
         complain(where, "its layout has an unknown kind, an axis that the mesh does not have, or one twice");
         return false;
       }
-      if (layout.kind() == plan::AxisLayout::PARTIAL && entry.kind() != plan::StateTensor::GRADIENT)
-        complain(where, "it is partial, which only gradients may be");
       if (layout.kind() != plan::AxisLayout::SHARD)
         continue;
       sharding.Add(layout.axis());
-      int64_t ranks = plan.mesh(static_cast<int>(layout.axis())).size();
-      if (layout.dim() >= rest.size() || rest[layout.dim()] % ranks != 0) {
-        complain(where, "its dimension " + std::to_string(layout.dim()) + " can not be split over axis '" +
-                            plan.mesh(static_cast<int>(layout.axis())).name() + "'");
+      const plan::MeshAxis &axis = plan.mesh(static_cast<int>(layout.axis()));
+      if (layout.dim() >= rest.size() || rest[layout.dim()] % axis.size() != 0) {
+        complain(where,
+                 "its dimension " + std::to_string(layout.dim()) + " can not be split over axis '" + axis.name() + "'");
         return false;
       }
-      rest[layout.dim()] /= ranks;
+      rest[layout.dim()] /= axis.size();
     }
+    return true;
+  }
+
+  /// Whether it is known which part of a state tensor a rank has; complains otherwise.
+  bool place(const std::string &where, const plan::StateTensor &entry) {
+    AxisList axes;
+    if (!layout(where, entry.shape(), entry.layout(), axes))
+      return false;
+    bool isPartial = std::ranges::any_of(
+        entry.layout(), [](const plan::AxisLayout &layout) { return layout.kind() == plan::AxisLayout::PARTIAL; });
+    if (isPartial && entry.kind() != plan::StateTensor::GRADIENT)
+      complain(where, "it is partial, which only gradients may be");
     if (!entry.has_flat())
-      return faults == before;
+      return true;
+    int before = faults;
     const plan::FlatPlace &flat = entry.flat();
-    sharding.MergeFrom(flat.axes());
-    if (!areAxes(plan, sharding))
+    axes.MergeFrom(flat.axes());
+    if (!areAxes(plan, axes))
       complain(where, "its bucket is split over axes that the mesh does not have, or that split it already");
     else if (flat.bucket() < 1 || static_cast<uint64_t>(flat.bucket()) % groupSize(plan, flat.axes()) != 0)
       complain(where, "its bucket of " + std::to_string(flat.bucket()) + " elements can not be split over its axes");
@@ -222,7 +233,7 @@ private:
     for (int i = 0; i < plan.state_size(); ++i) {
       const plan::StateTensor &entry = plan.state(i);
       std::string where = label("state", i, entry.name());
-      if (!layout(where, entry))
+      if (!place(where, entry))
         continue;
       plan::Arena::Class kind = tensor(where, entry.slice(), entry.dtype(), sliceElements(plan, entry));
       if (kind == plan::Arena::STEP || kind == plan::Arena::STAGING)
@@ -300,8 +311,9 @@ private:
         step(program, program.steps(s), where + ", " + label("step", s, program.steps(s).name()));
       for (int o = 0; o < program.outputs_size(); ++o) {
         const plan::Output &output = program.outputs(o);
-        tensor(where + ", " + label("output", o, output.name()), output.slice(), output.dtype(),
-               elementCount(output.shape()));
+        std::string which = where + ", " + label("output", o, output.name());
+        if (AxisList axes; layout(which, output.shape(), output.layout(), axes))
+          tensor(which, output.slice(), output.dtype(), shardElements(plan, output.shape(), output.layout()));
       }
     }
   }

@@ -7,6 +7,7 @@
 #include "tools/moerun/BatchFile.h"
 
 #include "runtime/checkpoint/Elements.h"
+#include "runtime/data/InputBatch.h"
 
 #include <algorithm>
 #include <cstring>
@@ -79,10 +80,15 @@ Status BatchFile::stage(int64_t index, int64_t micro) {
   for (const plan::Input &input : session.plan().inputs()) {
     const TensorEntry &entry = *file.find(input.name());
     const std::string where = "input " + input.name() + ", batch " + std::to_string(index);
-    const size_t count = size_t(elementCount(shapeOf(input)));
-    const size_t sourceBytes = count * elementSize(entry.type), bytes = count * elementSize(input.dtype());
+    // Of the batch, which is global, the rows of this rank.
+    const RowRange range = rowsOf(session.plan(), input, session.rank());
+    const size_t whole = size_t(elementCount(shapeOf(input)));
+    const size_t row = input.shape_size() > 0 && input.shape(0) > 0 ? whole / size_t(input.shape(0)) : whole;
+    const size_t count = row * size_t(range.count);
+    const size_t first = (size_t(index) * whole + size_t(range.first) * row) * elementSize(entry.type);
+    const size_t bytes = count * elementSize(input.dtype());
     std::span<std::byte> target = session.bytes(input.staging()).subspan(size_t(micro) * bytes, bytes);
-    if (Status status = convertElements(entry.type, file.bytes(entry).subspan(size_t(index) * sourceBytes, sourceBytes),
+    if (Status status = convertElements(entry.type, file.bytes(entry).subspan(first, count * elementSize(entry.type)),
                                         input.dtype(), target, int64_t(count), where);
         !status)
       return status;

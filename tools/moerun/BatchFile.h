@@ -23,9 +23,9 @@ public:
   /// Batches in the file.
   int64_t count() const { return batches; }
 
-  /// Copies batch `index` to the staging place of micro-batch `micro`. Integers convert between int32 and int64 with a
-  /// range check; token ids must be in [0, vocabulary), labels there or equal to the plan's padding id. Errors name the
-  /// input, the batch and the element.
+  /// Copies this rank's rows of batch `index` to the staging place of micro-batch `micro`. Integers convert between
+  /// int32 and int64 with a range check; token ids must be in [0, vocabulary), labels there or equal to the plan's
+  /// padding id. Errors name the input, the batch and the element.
   Status stage(int64_t index, int64_t micro);
 
 private:

@@ -13,7 +13,7 @@
 
 namespace moe {
 
-Watchdog::Watchdog(double seconds) : deadline(seconds) {
+Watchdog::Watchdog(double seconds, int rank) : deadline(seconds), rank(rank) {
   if (seconds > 0)
     thread = std::thread([this] { watch(); });
 }
@@ -47,7 +47,8 @@ void Watchdog::watch() {
       since = Clock::now();
     } else if (Clock::now() - since > deadline) {
       Diagnostic problem{"the run has not moved for " + std::to_string(deadline.count()) + " seconds",
-                         "rank 0, update " + std::to_string(update.load()) + ", " + activity.load(),
+                         "rank " + std::to_string(rank) + ", update " + std::to_string(update.load()) + ", " +
+                             activity.load(),
                          "this step has not ended within the --deadline",
                          "give a longer --deadline if the machine is slow or busy; the last checkpoint is untouched"};
       LineWriter(2).line(problem.str());

@@ -20,8 +20,8 @@ namespace moe {
 /// wait without an end helps nobody.
 class Watchdog {
 public:
-  /// A deadline of 0 watches nothing.
-  explicit Watchdog(double seconds);
+  /// A deadline of 0 watches nothing. `rank` is for the message.
+  explicit Watchdog(double seconds, int rank = 0);
   ~Watchdog();
 
   /// Something has moved; `activity` (a literal) of `update` begins.
@@ -31,6 +31,7 @@ private:
   void watch();
 
   std::chrono::duration<double> deadline;
+  int rank;
   std::atomic<const char *> activity = "start";
   std::atomic<int64_t> update = 0;
   std::atomic<uint64_t> beats = 0;

@@ -209,7 +209,8 @@ void checkOutputs(Context &context, int index, const plan::Program &program) {
     std::string holder = "output " + quoted(output.name());
     if (!names.insert(output.name()).second)
       context.add(Rule::Reference, {index}, "two outputs are named " + quoted(output.name()));
-    checkShape(context, {index}, holder, output.dtype(), elementCount(output.shape()), output.slice());
+    checkShape(context, {index}, holder, output.dtype(), shardElements(context.plan, output.shape(), output.layout()),
+               output.slice());
   }
 }
 

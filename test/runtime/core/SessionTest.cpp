@@ -324,10 +324,6 @@ TEST(Session, RefusesWhatItCanNotRun) {
   EXPECT_NE(refusal(file).find("4 ranks"), std::string::npos);
 
   file = plan();
-  file.plan.mutable_programs(0)->mutable_steps(0)->set_lane(1);
-  EXPECT_NE(refusal(file).find("lane 1"), std::string::npos);
-
-  file = plan();
   file.plan.mutable_arenas(1)->set_bytes(uint64_t{1} << 46);
   file.plan.mutable_certificate()->set_total(uint64_t{1} << 47);
   EXPECT_NE(refusal(file).find("not enough memory"), std::string::npos);

@@ -39,8 +39,7 @@ plan::StateTensor &addState(PlanBuilder &builder, const std::string &name, plan:
   return tensor;
 }
 
-void addLayout(plan::StateTensor &tensor, uint32_t axis, plan::AxisLayout::Kind kind, uint32_t dim = 0) {
-  plan::AxisLayout &layout = *tensor.add_layout();
+void addLayout(plan::AxisLayout &layout, uint32_t axis, plan::AxisLayout::Kind kind, uint32_t dim = 0) {
   layout.set_axis(axis);
   layout.set_kind(kind);
   layout.set_dim(dim);
@@ -49,13 +48,13 @@ void addLayout(plan::StateTensor &tensor, uint32_t axis, plan::AxisLayout::Kind 
 void addTables(PlanBuilder &builder) {
   plan::StateTensor &split =
       addState(builder, "split", plan::StateTensor::PARAMETER, {6, 4}, builder.state(uint64_t{4} * 4));
-  addLayout(split, 0, plan::AxisLayout::SHARD, 0);
-  addLayout(split, 1, plan::AxisLayout::SHARD, 0);
+  addLayout(*split.add_layout(), 0, plan::AxisLayout::SHARD, 0);
+  addLayout(*split.add_layout(), 1, plan::AxisLayout::SHARD, 0);
   plan::StateTensor &grad =
       addState(builder, "split.grad", plan::StateTensor::GRADIENT, {6, 4}, builder.gradients(uint64_t{8} * 4));
   grad.set_of("split");
-  addLayout(grad, 0, plan::AxisLayout::PARTIAL);
-  addLayout(grad, 1, plan::AxisLayout::SHARD, 0);
+  addLayout(*grad.add_layout(), 0, plan::AxisLayout::PARTIAL);
+  addLayout(*grad.add_layout(), 1, plan::AxisLayout::SHARD, 0);
   plan::Slice share = builder.state(uint64_t{3} * 4);
   const std::pair<int64_t, int64_t> places[] = {{0, 10}, {10, 7}};
   for (auto [position, elements] : places) {
@@ -132,6 +131,13 @@ PlanFile meshPlan() {
   plan::Step &partial = builder.addStep("partial");
   partial.mutable_as_partial()->add_axes(0);
   operands(partial, {2, 6}, {2, 6});
+  plan::Output &output = *builder.file.plan.mutable_programs(0)->add_outputs();
+  output.set_name("rows");
+  output.set_dtype(plan::F32);
+  output.add_shape(4);
+  output.add_shape(6);
+  *output.mutable_slice() = rows;
+  addLayout(*output.add_layout(), 0, plan::AxisLayout::SHARD);
   return builder.finish();
 }
 
