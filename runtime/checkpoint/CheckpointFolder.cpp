@@ -64,6 +64,12 @@ Expected<CheckpointFolder> CheckpointFolder::open(const std::filesystem::path &f
   return result;
 }
 
+CheckpointFolder CheckpointFolder::follow(const std::filesystem::path &folder) {
+  CheckpointFolder result;
+  result.folder = folder;
+  return result;
+}
+
 CheckpointFolder::CheckpointFolder(CheckpointFolder &&other) noexcept
     : folder(std::move(other.folder)), lock(std::exchange(other.lock, -1)) {}
 
@@ -94,7 +100,7 @@ std::vector<std::filesystem::path> CheckpointFolder::listCheckpoints(const std::
 Status CheckpointFolder::save(Session &session, const CheckpointInfo &info, int64_t keepLast) {
   if (Status status = saveCheckpoint(fileOf(info.updates), session, info); !status)
     return status;
-  if (keepLast <= 0)
+  if (keepLast <= 0 || session.rank() != 0)
     return {};
   // Files with a higher number are none of this run's making (a damaged one that --resume has passed over): neither
   // counted, or the one just saved could be deleted, nor deleted.

@@ -23,6 +23,9 @@ public:
   /// Errors: not a folder, not writable, in use by another run.
   static Expected<CheckpointFolder> open(const std::filesystem::path &folder);
 
+  /// The folder of a run's checkpoints on all ranks but the first, which has opened it: takes part in saves.
+  static CheckpointFolder follow(const std::filesystem::path &folder);
+
   CheckpointFolder(CheckpointFolder &&other) noexcept;
   CheckpointFolder &operator=(CheckpointFolder &&) = delete;
   ~CheckpointFolder();
@@ -33,7 +36,7 @@ public:
   std::vector<std::filesystem::path> list() const { return listCheckpoints(folder); }
   static std::vector<std::filesystem::path> listCheckpoints(const std::filesystem::path &folder);
 
-  /// Saves; after success deletes all but the newest `keepLast` checkpoints (0 keeps all).
+  /// Saves, all ranks of a run together; after success deletes all but the newest `keepLast` checkpoints (0 keeps all).
   Status save(Session &session, const CheckpointInfo &info, int64_t keepLast);
 
   /// The newest checkpoint that is not damaged; nothing if there is no checkpoint at all. Each damaged one is reported

@@ -7,8 +7,8 @@
 #include "runtime/checkpoint/ExportFile.h"
 
 #include "runtime/checkpoint/Elements.h"
+#include "runtime/checkpoint/GlobalTensor.h"
 #include "runtime/checkpoint/Safetensors.h"
-#include "runtime/checkpoint/SliceView.h"
 
 #include <algorithm>
 #include <cstring>
@@ -66,6 +66,31 @@ static TensorView permutedView(Session &session, const std::string &name, const 
   return view;
 }
 
+/// Appends the permuted tensor of all ranks.
+static Status addPermuted(std::vector<TensorView> &views, Session &session, const std::string &name,
+                          const plan::StateTensor &tensor, const plan::ExportName &as) {
+  if (!session.communicator()) {
+    views.push_back(permutedView(session, name, tensor, as));
+    return {};
+  }
+  auto whole = gatherTensor(session, tensor);
+  if (!whole)
+    return tl::unexpected(std::move(whole.error()));
+  const std::vector<int64_t> shape(tensor.shape().begin(), tensor.shape().end());
+  const std::vector<size_t> order(as.permutation().begin(), as.permutation().end());
+  TensorView view{.name = name, .type = elementName(tensor.dtype()), .shape = {}, .bytes = {}};
+  for (size_t dimension : order)
+    view.shape.push_back(shape[dimension]);
+  auto result = std::make_shared<std::vector<std::byte>>(permuted(*whole, shape, order, elementSize(tensor.dtype())));
+  view.remote = result->size();
+  view.fetch = [result](uint64_t offset, std::span<std::byte> target) {
+    std::memcpy(target.data(), result->data() + offset, target.size());
+    return Status();
+  };
+  views.push_back(std::move(view));
+  return {};
+}
+
 static bool isExported(const plan::StateTensor &tensor) {
   if (tensor.kind() == plan::StateTensor::PARAMETER)
     return true;
@@ -88,15 +113,19 @@ Status exportParameters(Session &session, const std::filesystem::path &path, con
   for (const plan::StateTensor &tensor : session.plan().state()) {
     if (!isExported(tensor))
       continue;
+    Status status;
     if (tensor.exports_size() == 0)
-      tensors.push_back(viewOf(session, nameOf(tensor.name()), tensor));
+      status = addShared(tensors, session, nameOf(tensor.name()), tensor);
     for (const plan::ExportName &as : tensor.exports())
-      tensors.push_back(as.permutation_size() == 0 ? viewOf(session, nameOf(as.name()), tensor)
-                                                   : permutedView(session, nameOf(as.name()), tensor, as));
+      if (status)
+        status = as.permutation_size() == 0 ? addShared(tensors, session, nameOf(as.name()), tensor)
+                                            : addPermuted(tensors, session, nameOf(as.name()), tensor, as);
+    if (!status)
+      return status;
   }
   if (!clashes.empty())
     return error("two tensors would have one name", path.string(), clashes, "strip another prefix");
-  return writeSafetensors(path, std::move(tensors), {{"format", "pt"}});
+  return writeShared(session, path, std::move(tensors), {{"format", "pt"}});
 }
 
 } // namespace moe

@@ -111,17 +111,21 @@ void printJson(const Profile &profile, const Measured &measured) {
 
 } // namespace
 
-Status runBench(const Arguments &arguments) {
-  auto common = readCommonOptions(arguments);
+Status runBench(const Arguments &arguments, Rank &rank) {
+  auto common = readCommonOptions(arguments, rank);
   if (!common)
     return tl::unexpected(common.error());
   common->profile = true;
   auto steps = arguments.integer("steps", 5, 1), top = arguments.integer("top", 20, 0, INT32_MAX);
-  for (const auto *number : {&steps, &top})
+  auto ranks = arguments.integer("ranks", 1, 1);
+  for (const auto *number : {&steps, &top, &ranks})
     if (!*number)
       return tl::unexpected(number->error());
+  if (*ranks != 1)
+    return error("bench measures a single rank", "--ranks " + std::to_string(*ranks), {}, "leave --ranks out",
+                 ExitCode::Usage);
   TrainLog log(common->format);
-  auto opened = openSession(*common, log);
+  auto opened = openSession(*common, log, rank);
   if (!opened)
     return tl::unexpected(opened.error());
   Session &session = *opened->session;

@@ -87,7 +87,7 @@ const Command &doctorCommand() {
   return command;
 }
 
-Status runDoctor(const Arguments &arguments) {
+Status runDoctor(const Arguments &arguments, Rank & /*rank*/) {
   std::vector<Report> reports;
   for (std::string_view name : backends)
     reports.push_back(examine(name));

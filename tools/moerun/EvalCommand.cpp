@@ -48,38 +48,38 @@ static Expected<std::shared_ptr<const SampleSource>> openSamples(const Arguments
   return *fraction == 1 ? std::move(split->train) : std::move(split->valid);
 }
 
-Status runEval(const Arguments &arguments) {
-  auto common = readCommonOptions(arguments);
+Status runEval(const Arguments &arguments, Rank &rank) {
+  auto common = rank.agree(readCommonOptions(arguments, rank), "reading the command line");
   if (!common)
     return tl::unexpected(common.error());
   TrainLog log(common->format);
   common->choices = algorithmsFile(arguments);
-  auto opened = openSession(*common, log);
+  auto opened = openSession(*common, log, rank);
   if (!opened)
     return tl::unexpected(opened.error());
   Session &session = *opened->session;
-  auto inputs = readModelInputs(arguments, session.plan());
+  auto inputs = rank.agree(readModelInputs(arguments, session.plan()), "reading the command line");
   if (!inputs)
     return tl::unexpected(inputs.error());
-  auto samples = openSamples(arguments, session.plan(), *inputs, log);
+  auto samples = rank.agree(openSamples(arguments, session.plan(), *inputs, log), "opening the data");
   if (!samples)
     return tl::unexpected(samples.error());
   auto evaluator = Evaluator::create(session, InputBatch(session, *inputs));
   if (!evaluator)
     return tl::unexpected(evaluator.error());
-  auto checkpoint = openCheckpoint(arguments, log);
+  auto checkpoint = rank.agree(openCheckpoint(arguments, log), "opening the checkpoint");
   if (!checkpoint)
     return tl::unexpected(checkpoint.error());
-  if (Status status = initialise(session, *common); !status)
+  if (Status status = rank.agree(initialise(session, *common), "setting first values"); !status)
     return status;
   LogRecord record;
   if (*checkpoint) {
-    if (Status status = (*checkpoint)->restore(session); !status)
+    if (Status status = rank.agree((*checkpoint)->restore(session), "restoring the checkpoint"); !status)
       return status;
     record["checkpoint"] = (*checkpoint)->path().string();
     record["num_updates"] = (*checkpoint)->info().updates;
   }
-  Watchdog watchdog(common->deadline);
+  Watchdog watchdog(watchdogSeconds(*common, rank), rank.index());
   auto result = evaluator->run(**samples, "", watchdog, 0);
   if (!result)
     return tl::unexpected(result.error());

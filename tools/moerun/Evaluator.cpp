@@ -40,6 +40,8 @@ Expected<LogRecord> Evaluator::run(const SampleSource &samples, const std::strin
         batch.pad(0, row);
         continue;
       }
+      if (!batch.holds(row)) // another rank does
+        continue;
       Status status = samples.read(first + row, sample);
       if (status)
         status = batch.write(0, row, sample);

@@ -26,26 +26,25 @@ const Command &exportCommand() {
   return command;
 }
 
-Status runExport(const Arguments &arguments) {
-  auto common = readCommonOptions(arguments);
+Status runExport(const Arguments &arguments, Rank &rank) {
+  auto common = rank.agree(readCommonOptions(arguments, rank), "reading the command line");
   if (!common)
     return tl::unexpected(common.error());
   TrainLog log(common->format);
-  auto opened = openSession(*common, log);
+  auto opened = openSession(*common, log, rank);
   if (!opened)
     return tl::unexpected(opened.error());
   Session &session = *opened->session;
-  auto checkpoint = openCheckpoint(arguments, log);
+  auto checkpoint = rank.agree(openCheckpoint(arguments, log), "opening the checkpoint");
   if (!checkpoint)
     return tl::unexpected(checkpoint.error());
-  if (*checkpoint)
-    if (Status status = (*checkpoint)->matches(session.plan()); !status)
-      return status;
-  if (Status status = initialise(session, *common); !status)
+  Status ready = *checkpoint ? (*checkpoint)->matches(session.plan()) : Status();
+  if (ready)
+    ready = initialise(session, *common);
+  if (ready && *checkpoint)
+    ready = (*checkpoint)->restore(session);
+  if (Status status = rank.agree(ready, "restoring the checkpoint"); !status)
     return status;
-  if (*checkpoint)
-    if (Status status = (*checkpoint)->restore(session); !status)
-      return status;
   return exportParameters(session, arguments.text("output"), {.stripPrefix = arguments.text("strip-prefix")});
 }
 

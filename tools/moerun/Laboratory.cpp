@@ -6,8 +6,8 @@
 
 #include "tools/moerun/Laboratory.h"
 
+#include "runtime/checkpoint/GlobalTensor.h"
 #include "runtime/checkpoint/ParameterFile.h"
-#include "runtime/checkpoint/SliceView.h"
 #include "tools/moerun/Metrics.h"
 #include "tools/moerun/Watchdog.h"
 
@@ -26,30 +26,33 @@ static Status saveOutputs(Session &session, BatchFile &batches, const std::files
     return status;
   std::vector<TensorView> outputs;
   for (const plan::Output &output : session.plan().programs(*program).outputs())
-    outputs.push_back(viewOf(session, output.name(), output));
-  return writeSafetensors(path, std::move(outputs), {});
+    if (Status status = addShared(outputs, session, output.name(), output); !status)
+      return status;
+  return writeShared(session, path, std::move(outputs), {});
 }
 
 namespace {
 /// Gradients between the micro-steps, which sum them up, and the update, which says what to multiply them with.
 class Gradients {
 public:
-  /// Copies the sums: `update` may overwrite them.
+  /// Copies the sums, to rank 0: `update` may overwrite them.
   Status capture(Session &session) {
     for (const plan::StateTensor &tensor : session.plan().state()) {
       if (tensor.kind() != plan::StateTensor::GRADIENT)
         continue;
       if (tensor.dtype() != plan::F32)
         return error("gradients that are not float32 cannot be saved", tensor.name());
-      std::vector<float> &values = copies.emplace_back(tensor.slice().bytes() / sizeof(float));
-      if (Status status = session.read(tensor.slice(), std::as_writable_bytes(std::span(values))); !status)
-        return status;
+      auto bytes = gatherTensor(session, tensor);
+      if (!bytes)
+        return tl::unexpected(std::move(bytes.error()));
+      std::vector<float> &values = copies.emplace_back(bytes->size() / sizeof(float));
+      std::ranges::copy(*bytes, std::as_writable_bytes(std::span(values)).begin());
       tensors.push_back(&tensor);
     }
     return {};
   }
 
-  Status save(double multiplier, const std::filesystem::path &path) {
+  Status save(Session &session, double multiplier, const std::filesystem::path &path) {
     std::vector<TensorView> views;
     for (size_t i = 0; i < tensors.size(); ++i) {
       for (float &value : copies[i])
@@ -58,7 +61,7 @@ public:
                        std::vector<int64_t>(tensors[i]->shape().begin(), tensors[i]->shape().end()),
                        std::as_bytes(std::span(copies[i]))});
     }
-    return writeSafetensors(path, std::move(views), {});
+    return writeShared(session, path, std::move(views), {});
   }
 
 private:
@@ -91,11 +94,13 @@ Status runLaboratory(Session &session, BatchFile &batches, TrainLog &log, const 
   const std::vector<int> microSteps(size_t(accumulate), *microStep);
   std::vector<int> whole = microSteps;
   whole.push_back(*update);
-  Watchdog watchdog(options.deadline);
+  Watchdog watchdog(options.deadline, session.rank());
   if (!options.outputs.empty())
     if (Status status = saveOutputs(session, batches, options.outputs); !status)
       return status;
   for (int64_t step = 0; step < options.steps; ++step) {
+    if (session.communicator())
+      session.communicator()->setUpdate(step);
     for (int64_t micro = 0; micro < accumulate; ++micro)
       if (Status status = batches.stage(step * accumulate + micro, micro); !status)
         return status;
@@ -112,7 +117,7 @@ Status runLaboratory(Session &session, BatchFile &batches, TrainLog &log, const 
         return status;
     }
     if (savesGradients)
-      if (Status status = gradients.save(metrics.value("gradient_multiplier", 1), options.gradients); !status)
+      if (Status status = gradients.save(session, metrics.value("gradient_multiplier", 1), options.gradients); !status)
         return status;
     if (Status status = checkFinite(metrics, step); !status)
       return status;

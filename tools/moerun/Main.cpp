@@ -5,6 +5,7 @@
 //===----------------------------------------------------------------------------------------------------------------===//
 
 #include "runtime/log/LineWriter.h"
+#include "tools/moerun/Ranks.h"
 #include "tools/moerun/Setup.h"
 
 #include <csignal>
@@ -16,12 +17,14 @@ using namespace moe;
 namespace {
 struct Entry {
   const Command &(*command)();
-  Status (*run)(const Arguments &arguments);
+  Status (*run)(const Arguments &arguments, Rank &rank);
+  bool isRanked; ///< may run on many ranks
 };
 } // namespace
 
-static constexpr Entry entries[] = {{trainCommand, runTrain}, {evalCommand, runEval},   {exportCommand, runExport},
-                                    {runCommand, runRun},     {benchCommand, runBench}, {doctorCommand, runDoctor}};
+static constexpr Entry entries[] = {{trainCommand, runTrain, true},   {evalCommand, runEval, true},
+                                    {exportCommand, runExport, true}, {runCommand, runRun, true},
+                                    {benchCommand, runBench, false},  {doctorCommand, runDoctor, false}};
 
 static std::string overview() {
   std::string text = "usage: moerun COMMAND [PLAN] [flags]\n\nRuns plans that `moec compile` has made.\n\n";
@@ -73,7 +76,10 @@ static int dispatch(std::span<const char *const> words) {
       print(helpText(command));
       return 0;
     }
-    Status status = entry.run(*arguments);
+    if (entry.isRanked)
+      return runOnRanks(entry.run, *arguments);
+    Rank alone;
+    Status status = entry.run(*arguments, alone);
     return status ? 0 : fail(status.error());
   }
   std::string nearest = nearestName(name, names);

@@ -34,34 +34,36 @@ const Command &runCommand() {
   return command;
 }
 
-Status runRun(const Arguments &arguments) {
-  auto common = readCommonOptions(arguments);
+Status runRun(const Arguments &arguments, Rank &rank) {
+  auto common = rank.agree(readCommonOptions(arguments, rank), "reading the command line");
   if (!common)
     return tl::unexpected(common.error());
-  auto steps = arguments.integer("steps", 0, 0);
+  auto steps = rank.agree(arguments.integer("steps", 0, 0), "reading the command line");
   if (!steps)
     return tl::unexpected(steps.error());
   LaboratoryOptions options{.steps = *steps,
                             .outputs = arguments.text("save-outputs"),
                             .gradients = arguments.text("save-gradients"),
                             .state = arguments.text("save-state"),
-                            .deadline = common->deadline};
+                            .deadline = watchdogSeconds(*common, rank)};
+  Status writable;
   for (const std::filesystem::path *path : {&options.outputs, &options.gradients, &options.state})
-    if (!path->empty())
-      if (Status status = checkWritable(*path); !status)
-        return status;
+    if (!path->empty() && writable && rank.isFirst())
+      writable = checkWritable(*path);
+  if (Status status = rank.agree(writable, "looking for room for the results"); !status)
+    return status;
   TrainLog log(common->format);
-  auto opened = openSession(*common, log);
+  auto opened = openSession(*common, log, rank);
   if (!opened)
     return tl::unexpected(opened.error());
   Session &session = *opened->session;
   std::string extra;
-  auto batches = BatchFile::open(arguments.text("inputs"), session, extra);
+  auto batches = rank.agree(BatchFile::open(arguments.text("inputs"), session, extra), "opening the inputs");
   if (!batches)
     return tl::unexpected(batches.error());
   if (!extra.empty())
     log.message("note: not inputs of the plan, hence not used: " + extra);
-  if (Status status = initialise(session, *common); !status)
+  if (Status status = rank.agree(initialise(session, *common), "setting first values"); !status)
     return status;
   if (Status status = runLaboratory(session, *batches, log, options); !status)
     return status;

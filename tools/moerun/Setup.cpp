@@ -7,6 +7,7 @@
 #include "tools/moerun/Setup.h"
 
 #include "runtime/checkpoint/CheckpointFolder.h"
+#include "runtime/checkpoint/Digest.h"
 #include "runtime/checkpoint/StateInit.h"
 #include "runtime/log/MemoryUsage.h"
 
@@ -21,8 +22,9 @@ std::vector<Flag> withCommonFlags(std::vector<Flag> flags) {
       {"device", "NAME", "refuse plans that are for another device than this, cpu or cuda"},
       {"seed", "N", "seed of first weights and sample order; default: the recipe's"},
       {"threads", "N", "threads of a rank; default: as compiled, another number may change the last bits"},
-      {"ranks", "N", "ranks of this run; only 1 for now"},
-      {"deadline", "SECONDS", "end the run if a step takes longer than this; default: wait"},
+      {"ranks", "N", "ranks of this run, as threads; under mpirun or srun --mpi=pmix they are processes without this"},
+      {"deadline", "SECONDS",
+       "end the run if a step takes longer than this; default: wait, but no longer than 600 for another rank"},
       {"poison", "", "fill dead memory with NaN and guard its ends, to find errors of a plan"},
       {"log-format", "FORMAT",
        "json (one line per record on standard output) or progress; default: progress on a "
@@ -32,25 +34,21 @@ std::vector<Flag> withCommonFlags(std::vector<Flag> flags) {
   return flags;
 }
 
-Expected<CommonOptions> readCommonOptions(const Arguments &arguments) {
+Expected<CommonOptions> readCommonOptions(const Arguments &arguments, const Rank &rank) {
   CommonOptions options;
   options.planPath = arguments.operand;
   options.poison = arguments.has("poison");
   options.weights = arguments.text("weights");
   options.initState = arguments.text("init-state");
   options.device = arguments.text("device");
-  auto ranks = arguments.integer("ranks", 1, 1);
   auto threads = arguments.integer("threads", 0, 1, 4096);
   auto seed = arguments.integer("seed", 0, 0);
   auto deadline = arguments.real("deadline", 0, 0, 1e9);
-  for (const auto *number : {&ranks, &threads, &seed})
+  for (const auto *number : {&threads, &seed})
     if (!*number)
       return tl::unexpected(number->error());
   if (!deadline)
     return tl::unexpected(deadline.error());
-  if (*ranks != 1)
-    return error("more than one rank is not supported by this version", "--ranks " + std::to_string(*ranks),
-                 "plans of this version are for one rank", "leave --ranks out");
   options.threads = int(*threads);
   options.deadline = *deadline;
   if (arguments.has("seed"))
@@ -63,13 +61,40 @@ Expected<CommonOptions> readCommonOptions(const Arguments &arguments) {
   else if (!format.empty())
     return error("unknown log format '" + format + "'", "--log-format", {}, "the formats are json and progress",
                  ExitCode::Usage);
+  if (!rank.isFirst())
+    options.format = TrainLog::Format::Silent;
   return options;
 }
 
-Expected<OpenedSession> openSession(const CommonOptions &options, TrainLog &log) {
-  auto file = PlanFile::read(options.planPath);
+/// An error on all ranks if they do not all have the same plan.
+static Status comparePlans(const CommonOptions &options, const plan::Plan &plan, Rank &rank) {
+  if (!rank.communicator())
+    return {};
+  std::string message = plan.SerializeAsString();
+  Digest digest;
+  digest.add(message);
+  auto other = rank.firstOther(digest.value(), "comparing the plans of all ranks");
+  if (!other)
+    return tl::unexpected(std::move(other.error()));
+  if (*other < 0)
+    return {};
+  return rank.agree(error("the ranks have different plans", options.planPath,
+                          "the plan of rank " + std::to_string(*other) + " is not that of rank 0",
+                          "give all ranks the same file"),
+                    "comparing the plans of all ranks");
+}
+
+double watchdogSeconds(const CommonOptions &options, const Rank &rank) {
+  constexpr double others = 5;
+  return options.deadline > 0 && rank.communicator() ? options.deadline + others : options.deadline;
+}
+
+Expected<OpenedSession> openSession(const CommonOptions &options, TrainLog &log, Rank &rank) {
+  auto file = rank.agree(PlanFile::read(options.planPath), "reading the plan");
   if (!file)
     return tl::unexpected(file.error());
+  if (Status status = comparePlans(options, file->plan, rank); !status)
+    return tl::unexpected(std::move(status.error()));
   plan::Target &target = *file->plan.mutable_target();
   if (options.threads > 0 && options.threads != target.threads()) {
     log.message("note: the plan was compiled for " + std::to_string(target.threads()) + " threads; with " +
@@ -81,15 +106,15 @@ Expected<OpenedSession> openSession(const CommonOptions &options, TrainLog &log)
   sessionOptions.poison = options.poison;
   sessionOptions.profile = options.profile;
   sessionOptions.choices = options.choices;
+  sessionOptions.communicator = rank.communicator();
   OpenedSession opened;
   opened.residentBefore = residentBytes();
   auto session = Session::create(std::move(*file), sessionOptions);
-  if (!session) {
-    Diagnostic problem = session.error();
-    if (problem.where.empty())
-      problem.where = options.planPath;
-    return tl::unexpected(std::move(problem));
-  }
+  if (!session && session.error().where.empty())
+    session.error().where = options.planPath;
+  session = rank.agree(std::move(session), "preparing the plan");
+  if (!session)
+    return tl::unexpected(std::move(session.error()));
   opened.session = std::move(*session);
   return opened;
 }

@@ -11,6 +11,7 @@
 #include "runtime/core/Session.h"
 #include "runtime/log/TrainLog.h"
 #include "tools/moerun/CommandLine.h"
+#include "tools/moerun/Ranks.h"
 
 #include <memory>
 #include <optional>
@@ -34,22 +35,26 @@ struct CommonOptions {
   TrainLog::Format format = TrainLog::Format::Automatic;
 };
 
-/// Errors of usage: --ranks other than 1, an unknown --log-format, numbers out of range.
-Expected<CommonOptions> readCommonOptions(const Arguments &arguments);
+/// Errors of usage: an unknown --log-format, numbers out of range. Only the first rank logs.
+Expected<CommonOptions> readCommonOptions(const Arguments &arguments, const Rank &rank);
 
 /// A session and the memory that the process held before it was prepared.
 struct OpenedSession {
   std::unique_ptr<Session> session;
   int64_t residentBefore = 0;
 };
-Expected<OpenedSession> openSession(const CommonOptions &options, TrainLog &log);
+/// All ranks have agreed on the outcome. Errors: those of `Session::create`, a rank whose plan is another one.
+Expected<OpenedSession> openSession(const CommonOptions &options, TrainLog &log, Rank &rank);
+
+/// `--deadline` for a watchdog: many ranks first hear from those of them that wait for others.
+double watchdogSeconds(const CommonOptions &options, const Rank &rank);
 
 /// Where the runs of a folder of checkpoints record what their device chose (see SessionOptions::choices); empty
 /// without
 /// --save-dir.
 std::string algorithmsFile(const Arguments &arguments);
 
-/// First values of the state, from the plan, the model's weights and --init-state.
+/// First values of the state of this rank, from the plan, the model's weights and --init-state.
 Status initialise(Session &session, const CommonOptions &options);
 
 /// The checkpoint that --checkpoint names, or the newest readable one of --save-dir; nothing without these flags. Those
@@ -65,12 +70,12 @@ const Command &exportCommand();
 const Command &runCommand();
 const Command &benchCommand();
 const Command &doctorCommand();
-Status runTrain(const Arguments &arguments);
-Status runEval(const Arguments &arguments);
-Status runExport(const Arguments &arguments);
-Status runRun(const Arguments &arguments);
-Status runBench(const Arguments &arguments);
-Status runDoctor(const Arguments &arguments);
+Status runTrain(const Arguments &arguments, Rank &rank);
+Status runEval(const Arguments &arguments, Rank &rank);
+Status runExport(const Arguments &arguments, Rank &rank);
+Status runRun(const Arguments &arguments, Rank &rank);
+Status runBench(const Arguments &arguments, Rank &rank);
+Status runDoctor(const Arguments &arguments, Rank &rank);
 
 } // namespace moe
 

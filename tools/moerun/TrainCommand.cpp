@@ -102,63 +102,89 @@ static Expected<std::optional<CheckpointFile>> findCheckpoint(const Arguments &a
   return std::optional<CheckpointFile>();
 }
 
-Status runTrain(const Arguments &arguments) {
-  auto common = readCommonOptions(arguments);
+/// The folder of the checkpoints, which the first rank opens for all.
+static Expected<CheckpointFolder> openFolder(const Arguments &arguments, Rank &rank) {
+  const std::string path = arguments.text("save-dir");
+  return rank.agree(rank.isFirst() ? CheckpointFolder::open(path)
+                                   : Expected<CheckpointFolder>(CheckpointFolder::follow(path)),
+                    "opening the checkpoint folder");
+}
+
+/// Restores a checkpoint, or sets first values without one. The ranks agree on the outcome.
+static Status fillState(Session &session, TrainLoop &loop, const std::optional<CheckpointFile> &checkpoint,
+                        bool keepPosition, const CommonOptions &common, Rank &rank) {
+  if (!checkpoint)
+    return rank.agree(initialise(session, common), "setting first values");
+  // What is not in a checkpoint (frozen tensors) comes from the model; what is in it is overwritten.
+  Status status = checkpoint->matches(session.plan());
+  if (status)
+    status = loop.resume(checkpoint->info(), keepPosition);
+  if (status)
+    status = initialise(session, common);
+  if (status)
+    status = checkpoint->restore(session);
+  if (Status agreed = rank.agree(status, "restoring the checkpoint"); !agreed)
+    return agreed;
+  auto other = rank.firstOther(uint64_t(loop.updates()), "restoring the checkpoint");
+  if (!other)
+    return tl::unexpected(std::move(other.error()));
+  if (*other < 0)
+    return {};
+  return rank.agree(error("the ranks would continue from different checkpoints", checkpoint->path().string(),
+                          "that of rank " + std::to_string(*other) + " is of another update than that of rank 0",
+                          "give a --save-dir that all machines share"),
+                    "restoring the checkpoint");
+}
+
+Status runTrain(const Arguments &arguments, Rank &rank) {
+  auto common = rank.agree(readCommonOptions(arguments, rank), "reading the command line");
   if (!common)
     return tl::unexpected(common.error());
-  auto options = readTrainOptions(arguments, *common);
+  auto options = rank.agree(readTrainOptions(arguments, *common), "reading the command line");
   if (!options)
     return tl::unexpected(options.error());
+  options->deadline = watchdogSeconds(*common, rank);
   TrainLog log(common->format);
 
   common->choices = algorithmsFile(arguments);
-  auto opened = openSession(*common, log);
+  auto opened = openSession(*common, log, rank);
   if (!opened)
     return tl::unexpected(opened.error());
   Session &session = *opened->session;
-  auto inputs = readModelInputs(arguments, session.plan());
+  auto inputs = rank.agree(readModelInputs(arguments, session.plan()), "reading the command line");
   if (!inputs)
     return tl::unexpected(inputs.error());
-  auto data = openSplit(arguments, session.plan(), *inputs, log);
+  auto data = rank.agree(openSplit(arguments, session.plan(), *inputs, log), "opening the data");
   if (!data)
     return tl::unexpected(data.error());
-  auto folder = CheckpointFolder::open(arguments.text("save-dir"));
+  auto folder = openFolder(arguments, rank);
   if (!folder)
     return tl::unexpected(folder.error());
-  auto checkpoint = findCheckpoint(arguments, *folder, log);
+  auto checkpoint = rank.agree(findCheckpoint(arguments, *folder, log), "looking for a checkpoint");
   if (!checkpoint)
     return tl::unexpected(checkpoint.error());
 
   const bool keepPosition = !arguments.has("reset-dataloader");
   options->seed = common->seed.value_or(*checkpoint && keepPosition ? (*checkpoint)->info().seed
                                                                     : session.plan().training().seed());
-  auto loop =
-      TrainLoop::create(session, *inputs, std::move(*data), *folder, log, *options, [] { return stopSignal() != 0; });
+  auto loop = rank.agree(TrainLoop::create(session, *inputs, std::move(*data), *folder, log, *options,
+                                           [&] { return rank.anyOf(stopSignal() != 0, "agreeing to go on"); }),
+                         "preparing the data");
   if (!loop)
     return tl::unexpected(loop.error());
-  if (*checkpoint) {
-    const CheckpointFile &file = **checkpoint;
-    // What is not in a checkpoint (frozen tensors) comes from the model; what is in it is overwritten.
-    if (Status status = file.matches(session.plan()); !status)
-      return status;
-    if (Status status = loop->resume(file.info(), keepPosition); !status)
-      return status;
-    if (Status status = initialise(session, *common); !status)
-      return status;
-    if (Status status = file.restore(session); !status)
-      return status;
-    log.message("resuming from " + file.path().string() + " (update " + std::to_string(loop->updates()) + ")");
-    checkpoint->reset();
-  } else if (Status status = initialise(session, *common); !status) {
+  if (Status status = fillState(session, *loop, *checkpoint, keepPosition, *common, rank); !status)
     return status;
-  }
+  if (*checkpoint)
+    log.message("resuming from " + (*checkpoint)->path().string() + " (update " + std::to_string(loop->updates()) +
+                ")");
+  checkpoint->reset();
   if (loop->updates() >= options->maxUpdate) {
     log.message("nothing to do: update " + std::to_string(loop->updates()) + " of " +
                 std::to_string(options->maxUpdate) + " is done");
     return {};
   }
 
-  if (arguments.has("tensorboard")) {
+  if (arguments.has("tensorboard") && rank.isFirst()) {
     auto events = EventFile::create(arguments.text("tensorboard"));
     if (!events)
       return tl::unexpected(events.error());

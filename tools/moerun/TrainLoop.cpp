@@ -11,8 +11,7 @@
 namespace moe {
 
 Expected<TrainLoop> TrainLoop::create(Session &session, const ModelInputs &inputs, DataSplit data,
-                                      CheckpointFolder &folder, TrainLog &log, TrainOptions options,
-                                      std::function<bool()> stop) {
+                                      CheckpointFolder &folder, TrainLog &log, TrainOptions options, StopRequest stop) {
   InputBatch batch(session, inputs);
   auto microStep = requireProgram(session, "micro_step");
   auto update = requireProgram(session, "update");
@@ -60,6 +59,10 @@ Status TrainLoop::resume(const CheckpointInfo &info, bool keepDataPosition) {
 Status TrainLoop::stage() {
   for (int64_t micro = 0; micro < session.plan().training().accumulate(); ++micro)
     for (int64_t row = 0; row < batch.rows(); ++row) {
+      if (!batch.holds(row)) {
+        samples.skip(); // another rank reads it
+        continue;
+      }
       Status status = samples.read(sample);
       if (status)
         status = batch.write(micro, row, sample);
@@ -70,6 +73,8 @@ Status TrainLoop::stage() {
 }
 
 Status TrainLoop::update() {
+  if (session.communicator())
+    session.communicator()->setUpdate(done + 1);
   if (Status status = stage(); !status)
     return status;
   auto beat = [&](int program) {
@@ -159,11 +164,16 @@ void TrainLoop::addEvents(const LogRecord &record) {
 }
 
 Status TrainLoop::run() {
-  watchdog = std::make_unique<Watchdog>(options.deadline);
+  watchdog = std::make_unique<Watchdog>(options.deadline, session.rank());
   firstUpdate = reportedUpdates = done;
   started = lastReport = Clock::now();
   int64_t validated = -1;
-  while (done < options.maxUpdate && !stop()) {
+  while (done < options.maxUpdate) {
+    auto stops = stop();
+    if (!stops)
+      return tl::unexpected(std::move(stops.error()));
+    if (*stops)
+      break;
     if (Status status = update(); !status)
       return status;
     const bool last = done == options.maxUpdate;

@@ -34,14 +34,16 @@ struct TrainOptions {
   double deadline = 0;          ///< seconds without progress that end the run; 0 = none
 };
 
+/// Whether to end after the running update: the same on all ranks. Errors: these cannot agree.
+using StopRequest = std::function<Expected<bool>()>;
+
 /// Trains until `maxUpdate` or until asked to stop. All of its own state is what CheckpointInfo holds: a run resumed
 /// from a checkpoint does bit for bit what the uninterrupted one does.
 class TrainLoop {
 public:
-  /// The samples of `data` must be those of `inputs`. `stop` returns whether to end after the running update.
+  /// The samples of `data` must be those of `inputs`. `stop` is called before each update.
   static Expected<TrainLoop> create(Session &session, const ModelInputs &inputs, DataSplit data,
-                                    CheckpointFolder &folder, TrainLog &log, TrainOptions options,
-                                    std::function<bool()> stop);
+                                    CheckpointFolder &folder, TrainLog &log, TrainOptions options, StopRequest stop);
 
   /// Also tells everything that is logged to TensorBoard.
   void writeEvents(EventFile file) { events.emplace(std::move(file)); }
@@ -56,7 +58,7 @@ public:
 
 private:
   TrainLoop(Session &session, InputBatch batch, ShuffledSamples samples, std::shared_ptr<const SampleSource> valid,
-            CheckpointFolder &folder, TrainLog &log, TrainOptions options, std::function<bool()> stop)
+            CheckpointFolder &folder, TrainLog &log, TrainOptions options, StopRequest stop)
       : session(session), batch(std::move(batch)), samples(std::move(samples)), valid(std::move(valid)), folder(folder),
         log(log), options(options), stop(std::move(stop)), metrics(session, "update") {}
 
@@ -75,7 +77,7 @@ private:
   CheckpointFolder &folder;
   TrainLog &log;
   TrainOptions options;
-  std::function<bool()> stop;
+  StopRequest stop;
   Metrics metrics;
   std::optional<Evaluator> evaluator;
   std::optional<EventFile> events;

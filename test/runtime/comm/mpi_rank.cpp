@@ -19,6 +19,7 @@
 #include <csignal>
 #include <cstdio>
 #include <cstdlib>
+#include <ctime>
 #include <string>
 #include <unistd.h>
 
@@ -41,7 +42,7 @@ int check(Communicator &communicator) {
 }
 
 void leave(Communicator &communicator, const std::string &how) {
-  std::printf("pid %d\n", static_cast<int>(::getpid()));
+  std::printf("pid %d at %lld\n", static_cast<int>(::getpid()), static_cast<long long>(std::time(nullptr)));
   std::fflush(stdout);
   if (how == "give-up")
     communicator.giveUp({"the data are damaged", {}, {}, {}});

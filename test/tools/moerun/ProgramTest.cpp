@@ -4,130 +4,14 @@
 //
 //===----------------------------------------------------------------------------------------------------------------===//
 
-#include "test/runtime/TestFiles.h"
-#include "test/runtime/plan/PlanBuilder.h"
-#include "test/tools/moerun/Process.h"
+#include "test/tools/moerun/TokenModel.h"
 
 #include <chrono>
 #include <csignal>
 #include <gtest/gtest.h>
-#include <random>
 
 using namespace moe;
 using namespace moe::test;
-
-namespace {
-
-struct ModelOptions {
-  std::string parameter = "weight";
-  bool hangs = false;
-  int64_t length = 1024;
-};
-
-/// A plan with real kernels: sixteen sequences of tokens are mixed into a weight per position.
-PlanFile makePlan(const ModelOptions &options) {
-  const int64_t batch = 16, tokens = batch * options.length;
-  PlanBuilder builder(1);
-  plan::Plan &plan = builder.file.plan;
-  plan::Slice weight = builder.state(uint64_t(tokens) * 4), updates = builder.state(8), loss = builder.state(4);
-  plan::Slice staged[2] = {builder.staging(uint64_t(tokens) * 8), builder.staging(uint64_t(tokens) * 8)};
-  plan.add_images()->set_format("elf");
-  builder.file.blobs.push_back(readFile(MOE_TEST_KERNELS));
-  for (const char *symbol : {"mix_in", "count", "hang"}) {
-    plan.add_kernels()->set_symbol(symbol);
-    plan.mutable_kernels()->rbegin()->set_image(0);
-  }
-  auto call = [&](const char *program, uint32_t kernel, int64_t extent) -> plan::Step & {
-    builder.program(program);
-    plan::Step &step = builder.addStep(program);
-    step.mutable_kernel()->set_kernel(kernel);
-    step.mutable_kernel()->set_extent(extent);
-    step.mutable_kernel()->set_grain(extent);
-    return step;
-  };
-  plan::Step &mix = call("micro_step", options.hangs ? 2 : 0, tokens);
-  addOperand(mix, staged[0], plan::Operand::READ, plan::I64, {tokens});
-  addOperand(mix, weight, plan::Operand::READ_WRITE, plan::F32, {tokens});
-  plan::Step &count = call("update", 1, 1);
-  addOperand(count, weight, plan::Operand::READ, plan::F32, {tokens});
-  addOperand(count, updates, plan::Operand::READ_WRITE, plan::I64, {1});
-  addOperand(count, loss, plan::Operand::WRITE, plan::F32, {1});
-
-  auto addState = [&](const std::string &name, plan::StateTensor::Kind kind, plan::DType type, int64_t length,
-                      const plan::Slice &slice) {
-    plan::StateTensor &tensor = *plan.add_state();
-    tensor.set_name(name);
-    tensor.set_kind(kind);
-    tensor.set_dtype(type);
-    tensor.add_shape(length);
-    *tensor.mutable_slice() = slice;
-    tensor.set_checkpointed(true);
-    tensor.mutable_initial()->mutable_constant()->set_value(0);
-  };
-  addState(options.parameter, plan::StateTensor::PARAMETER, plan::F32, tokens, weight);
-  addState("control.num_updates", plan::StateTensor::CONTROL, plan::I64, 1, updates);
-  for (bool labels : {false, true}) {
-    plan::Input &input = *plan.add_inputs();
-    input.set_name(labels ? "labels" : "input_ids");
-    input.set_dtype(plan::I64);
-    input.add_shape(batch);
-    input.add_shape(options.length);
-    input.set_vocabulary(260);
-    input.set_is_labels(labels);
-    *input.mutable_staging() = staged[labels];
-  }
-  auto addMetric = [&](const char *name, plan::DType type, const plan::Slice &slice) {
-    plan::Metric &metric = *plan.add_metrics();
-    metric.set_name(name);
-    metric.set_dtype(type);
-    metric.set_program("update");
-    *metric.mutable_slice() = slice;
-  };
-  addMetric("loss", plan::F32, loss);
-  addMetric("num_updates", plan::I64, updates);
-  plan::Training &training = *plan.mutable_training();
-  training.set_accumulate(1);
-  training.set_micro_batch(batch);
-  training.set_sequence_length(options.length);
-  training.set_vocabulary(260);
-  training.set_pad_id(1);
-  return builder.finish();
-}
-
-class Program : public testing::Test {
-protected:
-  Program() {
-    std::string text;
-    std::mt19937 random(1);
-    for (int i = 0; i < 100000; ++i)
-      text += char('a' + random() % 26);
-    folder.write("text", text);
-    EXPECT_TRUE(makePlan({}).write(folder.path() / "p.moe"));
-  }
-
-  std::string at(const std::string &name) const { return (folder.path() / name).string(); }
-  Outcome moerun(std::vector<std::string> words, const ProcessOptions &options = {}) const {
-    words.insert(words.begin(), MOE_TEST_PROGRAM);
-    return runProcess(folder.path(), words, options);
-  }
-  std::vector<std::string> train(const std::string &saveDir, int updates, std::vector<std::string> more = {}) const {
-    std::vector<std::string> words = {
-        "train", at("p.moe"), "--data", at("text"), "--max-update", std::to_string(updates), "--save-dir", at(saveDir)};
-    words.insert(words.end(), more.begin(), more.end());
-    return words;
-  }
-  /// Expects exit code 1 or 2, one message with all `texts`, and no crash.
-  void refuses(const Outcome &outcome, int code, std::initializer_list<const char *> texts) const {
-    EXPECT_EQ(outcome.code, code) << outcome.err;
-    EXPECT_EQ(outcome.err.find("error: "), outcome.err.rfind("error: ")) << outcome.err;
-    for (const char *text : texts)
-      EXPECT_NE(outcome.err.find(text), std::string::npos) << outcome.err;
-  }
-
-  TemporaryFolder folder;
-};
-
-} // namespace
 
 TEST_F(Program, ExplainsItself) {
   EXPECT_EQ(moerun({"--version"}).out.find("moerun "), 0u);
@@ -140,7 +24,6 @@ TEST_F(Program, ExplainsItself) {
   refuses(moerun({}), 2, {"no command"});
   refuses(moerun({"trian"}), 2, {"did you mean train?"});
   refuses(moerun({"train", "x", "--maxupdate", "3"}), 2, {"--max-update"});
-  refuses(moerun(train("c", 3, {"--ranks", "2"})), 1, {"more than one rank"});
   refuses(moerun(train("c", 3, {"--log-format", "xml"})), 2, {"xml"});
   refuses(moerun(train("c", 3, {"--valid-split", "1.5"})), 2, {"--valid-split"});
 }
