@@ -18,6 +18,7 @@ template <typename T> Expected<std::vector<T>> gather(Group &all, const T &own, 
   std::vector<T> values(static_cast<size_t>(all.size()));
   std::vector<SendBlock> sends(values.size(), std::as_bytes(std::span(&own, 1)));
   std::vector<ReceiveBlock> receives;
+  receives.reserve(values.size());
   for (T &value : values)
     receives.push_back(std::as_writable_bytes(std::span(&value, 1)));
   if (Status status = all.exchange(sends, receives, what); !status)
@@ -68,7 +69,7 @@ Agreed agree(Group &all, const Status &own, const char *what) {
              std::strcmp(other.where.data(), first.where.data()) == 0;
     });
     if (!isEverywhere)
-      where = "rank " + std::to_string(all.members()[i]) + (where.empty() ? "" : ", " + where);
+      where.insert(0, "rank " + std::to_string(all.members()[i]) + (where.empty() ? "" : ", "));
     return {error(first.what.data(), where, first.why.data(), first.remedy.data(), static_cast<ExitCode>(first.code)),
             true};
   }

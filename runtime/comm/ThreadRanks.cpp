@@ -170,6 +170,7 @@ private:
 std::vector<std::unique_ptr<Communicator>> makeThreadRanks(int size, const CommOptions &options) {
   auto hub = std::make_shared<Hub>(options);
   std::vector<std::unique_ptr<Communicator>> ranks;
+  ranks.reserve(static_cast<size_t>(size));
   for (int rank = 0; rank < size; ++rank)
     ranks.push_back(std::make_unique<ThreadCommunicator>(rank, size, hub));
   return ranks;

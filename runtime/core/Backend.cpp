@@ -11,6 +11,7 @@
 #include <algorithm>
 #include <cstdlib>
 #include <dlfcn.h>
+#include <mutex>
 #include <sched.h>
 #include <string>
 
@@ -51,6 +52,9 @@ Expected<std::unique_ptr<Device>> createDevice(std::string_view name, int thread
                      ? "simulated devices are part of the tests: build with MOEC_TESTS, or use a plan for a device"
                      : "install the backend, or use a plan for another device");
 
+  // The environment and what libraries do when they are loaded belong to the process.
+  static std::mutex mutex;
+  std::lock_guard lock(mutex);
   chooseWaiting(threads);
   void *library = ::dlopen(path->c_str(), RTLD_NOW | RTLD_LOCAL);
   if (!library) {

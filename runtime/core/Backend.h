@@ -17,7 +17,8 @@ namespace moe {
 /// Loads `libmoerun-<name>.so` from the folder of the running program or from `../lib` seen from there, and creates its
 /// device. The library stays loaded until the process ends: its threads may outlive every device.
 ///
-/// `threads` is the number of threads per rank that the plan asks for. It decides how long idle threads spin before
+/// Ranks that are threads may call this at the same time. `threads` is the number of threads that the plan asks for, of
+/// all ranks of the process. It decides how long idle threads spin before
 /// they sleep, which OpenMP reads when it is loaded; values that the user has set win.
 ///
 /// A simulated device, which exists for tests, has the same backend built against stand-ins of the device's libraries:

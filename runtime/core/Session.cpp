@@ -168,7 +168,8 @@ Status DeviceSession::open(const SessionOptions &options) {
       return status;
 
   // Prepare: everything that can be refused is refused before anything is allocated.
-  auto created = createDevice(options.device, file.plan.target().threads(), isSimulated(file.plan.target()));
+  auto created = createDevice(options.device, file.plan.target().threads() * (ranks ? ranks->ranksOfProcess() : 1),
+                              isSimulated(file.plan.target()));
   if (!created)
     return tl::unexpected(std::move(created.error()));
   device = std::move(*created);

@@ -61,7 +61,7 @@ bool tells(const Rank &rank) {
 void tell(const Rank &rank, Diagnostic problem) {
   std::string self = "rank " + std::to_string(rank.index());
   if (rank.size() > 1 && !rank.hasAgreed() && !problem.where.starts_with(self))
-    problem.where = self + (problem.where.empty() ? "" : ", " + problem.where);
+    problem.where.insert(0, problem.where.empty() ? self : self + ", ");
   print(problem);
 }
 
@@ -76,6 +76,7 @@ int runThreads(const RankedCommand &command, const Arguments &arguments, int siz
   shared.running = size;
   auto ranks = makeThreadRanks(size, options);
   std::vector<std::thread> threads;
+  threads.reserve(ranks.size());
   for (auto &communicator : ranks)
     threads.emplace_back([&, link = communicator.get()] {
       Rank rank(*link);
