@@ -6,6 +6,7 @@
 
 #include "frontend/onnx/Import.h"
 #include "frontend/onnx/ExportNames.h"
+#include "frontend/onnx/IndexBounds.h"
 #include "frontend/onnx/Program.h"
 #include "frontend/onnx/TieWarnings.h"
 #include "mlir/IR/Verifier.h"
@@ -20,26 +21,22 @@ namespace {
 
 /// What the runtime may check and the report may show: tokens below which bound, and which input holds labels. Sets
 /// `ignored` to the label that a loss does not count.
-DictionaryAttr describeInput(BlockArgument argument, Builder &builder, std::optional<int64_t> &ignored) {
-  int64_t vocabulary = 0;
+DictionaryAttr describeInput(func::FuncOp function, BlockArgument argument, Builder &builder,
+                             std::optional<int64_t> &ignored) {
+  int64_t vocabulary = indexBound(function, argument);
   bool labels = false;
   llvm::SmallVector<Value> work = {argument};
   while (!work.empty()) {
     Value value = work.pop_back_val();
     for (Operation *user : value.getUsers()) {
-      int64_t bound = 0;
-      if (auto gather = dyn_cast<ir::GatherOp>(user); gather && gather.getIndex() == value) {
-        bound = ir::typeOf(gather.getTable()).getDimSize(0);
-      } else if (auto loss = dyn_cast<ir::SoftmaxCrossEntropyOp>(user); loss && loss.getLabels() == value) {
-        bound = ir::typeOf(loss.getLogits()).getShape().back();
+      if (auto loss = dyn_cast<ir::SoftmaxCrossEntropyOp>(user); loss && loss.getLabels() == value) {
+        const int64_t classes = ir::typeOf(loss.getLogits()).getShape().back();
+        vocabulary = vocabulary == 0 ? classes : std::min(vocabulary, classes);
         labels = true;
         ignored = loss.getIgnoreIndex();
       } else if (isa<ir::ReshapeOp, ir::CastOp, ir::SelectOp>(user)) {
-        // A select splits indices between a table and its copy without gradient; the condition is none of our values.
         work.push_back(user->getResult(0));
       }
-      if (bound > 0)
-        vocabulary = vocabulary == 0 ? bound : std::min(vocabulary, bound);
     }
   }
   return builder.getDictionaryAttr({builder.getNamedAttr("vocabulary", builder.getI64IntegerAttr(vocabulary)),
@@ -60,7 +57,7 @@ void describeModule(ModuleOp module, const Model &model, int64_t groups) {
   if (auto forward = module.lookupSymbol<func::FuncOp>("forward"))
     for (BlockArgument argument : forward.getArguments())
       inputs.push_back(entry(forward.getArgAttrOfType<StringAttr>(argument.getArgNumber(), "moe.name").data(),
-                             describeInput(argument, builder, ignored)));
+                             describeInput(forward, argument, builder, ignored)));
   int64_t pad = -1;
   if (llvm::StringRef(model.metadata("ai.moec.pad_id", "")).getAsInteger(10, pad))
     pad = ignored.value_or(-1);

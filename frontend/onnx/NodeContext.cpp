@@ -48,6 +48,10 @@ Value NodeContext::input(int index) {
     fail("operand '" + node.input(index) + "' is a sequence of tensors");
     return {};
   }
+  if (program.isAbsent(scope, node.input(index))) {
+    fail("operand '" + node.input(index) + "' is an optional value that holds nothing");
+    return {};
+  }
   Value value = program.lookup(scope, node.input(index));
   // The cause was reported where the operand is computed.
   if (!value)

@@ -21,11 +21,30 @@ std::string key(llvm::StringRef domain, llvm::StringRef name) {
 
 Index buildIndex() {
   Index index;
-  for (llvm::ArrayRef<OpEntry> table :
-       {elementwiseOps(),   constantOps(),      shapeOps(),         indexOps(),     reductionOps(), matrixOps(),
-        networkOps(),       gatherScatterOps(), orderOps(),         einsumOps(),    sequenceOps(),  controlOps(),
-        roundingOps(),      activationOps(),    normalizationOps(), attentionOps(), padOps(),       convolutionOps(),
-        trigonometricOps(), lossOps(),          moecOps()})
+  for (llvm::ArrayRef<OpEntry> table : {elementwiseOps(),
+                                        constantOps(),
+                                        shapeOps(),
+                                        indexOps(),
+                                        reductionOps(),
+                                        matrixOps(),
+                                        networkOps(),
+                                        gatherScatterOps(),
+                                        orderOps(),
+                                        einsumOps(),
+                                        sequenceOps(),
+                                        controlOps(),
+                                        roundingOps(),
+                                        activationOps(),
+                                        normalizationOps(),
+                                        attentionOps(),
+                                        padOps(),
+                                        convolutionOps(),
+                                        trigonometricOps(),
+                                        lossOps(),
+                                        moecOps(),
+                                        contribOps(),
+                                        contribAttentionOps(),
+                                        contribMoeOps()})
     for (const OpEntry &entry : table)
       index[key(entry.domain, entry.name)].push_back(&entry);
   for (auto &entry : index)

@@ -45,6 +45,9 @@ llvm::ArrayRef<OpEntry> trigonometricOps();
 llvm::ArrayRef<OpEntry> convolutionOps();
 llvm::ArrayRef<OpEntry> lossOps();
 llvm::ArrayRef<OpEntry> moecOps();
+llvm::ArrayRef<OpEntry> contribOps();
+llvm::ArrayRef<OpEntry> contribAttentionOps();
+llvm::ArrayRef<OpEntry> contribMoeOps();
 
 /// The entry of the newest version that is not above `opset`; null if the operator is unknown or older than all
 /// entries.

@@ -129,15 +129,26 @@ Value Program::lookup(Scope &scope, llvm::StringRef name) {
 }
 
 const Sequence *Program::lookupSequence(const Scope &scope, llvm::StringRef name) const {
-  for (const Scope *each = &scope; each && !each->values.contains(name); each = each->outer)
+  for (const Scope *each = &scope; each && !each->values.contains(name) && !each->absent.contains(name);
+       each = each->outer)
     if (auto found = each->sequences.find(name); found != each->sequences.end())
       return &found->second;
   return nullptr;
 }
 
+bool Program::isAbsent(const Scope &scope, llvm::StringRef name) const {
+  for (const Scope *each = &scope; each && !each->values.contains(name) && !each->sequences.contains(name);
+       each = each->outer)
+    if (each->absent.contains(name))
+      return true;
+  return false;
+}
+
 void Program::share(Scope &from, llvm::StringRef name, Scope &to, llvm::StringRef alias) {
   if (const Sequence *sequence = lookupSequence(from, name))
     to.sequences[alias] = *sequence;
+  else if (isAbsent(from, name))
+    to.absent.insert(alias);
   else
     to.values[alias] = lookup(from, name);
 }
@@ -249,7 +260,7 @@ void Program::importCall(NodeContext &call) {
     if (set.domain().empty() || set.domain() == "ai.onnx")
       inner.opset = set.version();
   for (int i = 0; i < callee.input_size(); ++i)
-    if (call.hasInput(i) && lookupSequence(call.scope, node.input(i)))
+    if (call.hasInput(i) && (lookupSequence(call.scope, node.input(i)) || isAbsent(call.scope, node.input(i))))
       share(call.scope, node.input(i), inner, callee.input(i));
     else if (call.hasInput(i))
       inner.values[callee.input(i)] = call.input(i);

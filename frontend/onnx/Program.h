@@ -15,6 +15,7 @@
 #include "mlir/Dialect/Func/IR/FuncOps.h"
 #include "mlir/IR/OwningOpRef.h"
 #include "llvm/ADT/DenseMap.h"
+#include "llvm/ADT/StringSet.h"
 #include <map>
 #include <optional>
 
@@ -54,10 +55,11 @@ struct Scope {
   std::string path; ///< "node/inner/" for values of function bodies
   llvm::StringMap<mlir::Value> values;
   llvm::StringMap<Sequence> sequences;
-  Scope *outer = nullptr; ///< what a branch or the body of a loop sees beside its own names
-  bool isGraph = false;   ///< initializers are visible
-  int64_t opset = 0;      ///< of the default domain
-  size_t depth = 0;       ///< function calls, branches and loops around it
+  llvm::StringSet<> absent; ///< optional values that hold nothing; others are what they hold
+  Scope *outer = nullptr;   ///< what a branch or the body of a loop sees beside its own names
+  bool isGraph = false;     ///< initializers are visible
+  int64_t opset = 0;        ///< of the default domain
+  size_t depth = 0;         ///< function calls, branches and loops around it
 };
 
 class Program {
@@ -78,7 +80,9 @@ public:
   mlir::Value lookup(Scope &scope, llvm::StringRef name);
   /// The sequence of that name; null if there is none.
   const Sequence *lookupSequence(const Scope &scope, llvm::StringRef name) const;
-  /// Lets `alias` mean in `to` what `name` means in `from`, tensor or sequence.
+  /// True for an optional value that holds nothing.
+  bool isAbsent(const Scope &scope, llvm::StringRef name) const;
+  /// Lets `alias` mean in `to` what `name` means in `from`, tensor, sequence or optional.
   void share(Scope &from, llvm::StringRef name, Scope &to, llvm::StringRef alias);
   /// Translates nodes in order; nodes behind a failed one are skipped silently.
   void importNodes(Scope &scope, const google::protobuf::RepeatedPtrField<onnx::NodeProto> &nodes);

@@ -32,6 +32,7 @@ OPERATORS = set("""
     NegativeLogLikelihoodLoss Pad RMSNormalization RotaryEmbedding SwiGLU Tile Gemm Greater GreaterOrEqual HardSigmoid HardSwish Hardmax Identity If IsInf IsNaN LayerNormalization LeakyRelu Less
     LessOrEqual Log LogSoftmax Loop MatMul Max Mean Min Mish Mod Mul Neg Not OneHot Or PRelu Pow Range Reciprocal ReduceL1
     ReduceL2 ReduceLogSum ReduceLogSumExp ReduceMax ReduceMean ReduceMin ReduceProd ReduceSum ReduceSumSquare Relu Reshape
+    Optional OptionalGetElement OptionalHasElement Scan SequenceAt SequenceConstruct SequenceEmpty SequenceLength SequenceMap
     Round Scatter ScatterElements ScatterND Selu SequenceInsert Shape Shrink Sigmoid Sign Sin Size Slice Softmax
     SoftmaxCrossEntropyLoss Softplus Softsign Split SplitToSequence Sqrt Squeeze Sub Sum Swish Tanh ThresholdedRelu TopK
     Transpose Trilu Unsqueeze Where Xor
@@ -41,6 +42,7 @@ OPERATORS = set("""
 SKIPS = {
     r"training_dropout(?!.*zero_ratio)": "draws numbers",
     r"batchnorm.*training": "changes its statistics while training: no function of its operands",
+    r"scan_sum": "a Scan of opset 8, over batches",
     r"dropout.*_old": "has no training_mode, and exporters write a Dropout of that opset for training only",
 }
 
@@ -59,11 +61,33 @@ INDICES = {"Gather": {1}, "GatherElements": {1}, "GatherND": {1}, "ScatterND": {
 TYPES = {TensorProto.FLOAT: np.float32, TensorProto.INT64: np.int64, TensorProto.INT32: np.int32, TensorProto.BOOL: np.bool_}
 
 
+def tensor_type(kind):
+    """The tensors of a type that may be an optional one or a sequence."""
+    while not kind.HasField("tensor_type"):
+        kind = kind.optional_type.elem_type if kind.HasField("optional_type") else kind.sequence_type.elem_type
+    return kind.tensor_type
+
+
+def leaves(values):
+    """The tensors of tensors, sequences (lists) and optional values that hold nothing (None)."""
+    for value in values:
+        if isinstance(value, list):
+            yield from leaves(value)
+        elif value is not None:
+            yield np.asarray(value)
+
+
+def widened(value):
+    if isinstance(value, list):
+        return [widened(element) for element in value]
+    return value.astype(np.float64) if isinstance(value, np.ndarray) and value.dtype == np.float32 else value
+
+
 def widen(graph):
     """Makes a graph of float32 one of float64, as far as its constants and casts say which."""
     for value in [*graph.input, *graph.output, *graph.value_info]:
-        if value.type.tensor_type.elem_type == TensorProto.FLOAT:
-            value.type.tensor_type.elem_type = TensorProto.DOUBLE
+        if tensor_type(value.type).elem_type == TensorProto.FLOAT:
+            tensor_type(value.type).elem_type = TensorProto.DOUBLE
     for node in graph.node:
         for attribute in node.attribute:
             if attribute.HasField("g"):
@@ -101,15 +125,14 @@ class Case:
         if not casts <= set(TYPES):
             return "an element type that kernels do not compute, in the course of the case"
         for value in [*graph.input, *graph.output]:
-            if not value.type.HasField("tensor_type"):
-                return "takes or gives a sequence or an optional value: programs take and give tensors"
-            if value.type.tensor_type.elem_type not in TYPES:
-                return "an element type that kernels do not compute: " + TensorProto.DataType.Name(value.type.tensor_type.elem_type)
+            if tensor_type(value.type).elem_type not in TYPES:
+                return "an element type that kernels do not compute: " + TensorProto.DataType.Name(tensor_type(value.type).elem_type)
         return None
 
     def is_static(self, index):
-        # Programs take no tensors without elements.
-        if self.types & {"If", "Loop"} or self.inputs[index].size == 0:
+        # Programs take no tensors without elements, no sequences and no optional values.
+        array, kind = self.inputs[index], self.model.graph.input[index].type
+        if self.types & {"If", "Loop"} or not kind.HasField("tensor_type") or array.size == 0:
             return True
         if self.operator is None:
             return not np.issubdtype(self.inputs[index].dtype, np.floating)
@@ -123,7 +146,7 @@ class Group:
     def __init__(self, name, cases, trained):
         self.name, self.cases, self.trained = name, cases, trained
         self.nodes, self.weights, self.inputs, self.outputs, self.numbers = [], [], [], [], {}
-        self.point, self.scores = {}, []
+        self.point, self.scores, self.wanted = {}, [], []
         random = np.random.default_rng(len(cases))
         for number, case in enumerate(cases):
             self.add(case, f"c{number}_", random)
@@ -136,6 +159,15 @@ class Group:
         self.outputs.append(helper.make_tensor_value_info("loss", TensorProto.FLOAT, []))
 
     def constant(self, name, array):
+        if array is None:
+            self.nodes.append(helper.make_node("Optional", [], [name], type=helper.make_tensor_type_proto(TensorProto.FLOAT, None)))
+            return
+        if isinstance(array, list):
+            parts = [f"{name}_part{i}" for i in range(len(array))]
+            for part, element in zip(parts, array):
+                self.constant(part, element)
+            self.nodes.append(helper.make_node("SequenceConstruct" if parts else "SequenceEmpty", parts, [name]))
+            return
         self.nodes.append(helper.make_node("Constant", [], [name], value=numpy_helper.from_array(np.asarray(array))))
 
     def add(self, case, prefix, random):
@@ -155,18 +187,31 @@ class Group:
                 self.numbers[value.name] = array[None]
         self.nodes.extend(graph.node)
         self.weights.extend(graph.initializer)
-        for value, array in zip(graph.output, case.outputs):
-            if not self.trained and array.size == 0:
-                # Nor do they give any: their shape is all there is to compare.
-                self.nodes.append(helper.make_node("Shape", [value.name], [f"{value.name}_shape"]))
-                self.outputs.append(helper.make_tensor_value_info(f"{value.name}_shape", TensorProto.INT64, [array.ndim]))
-            elif not self.trained:
-                self.outputs.append(value)
-            elif array.dtype == np.float32 and np.isfinite(array).all():
-                self.constant(f"{value.name}_w", self.cotangent(array.shape))
-                self.nodes.append(helper.make_node("Mul", [value.name, f"{value.name}_w"], [f"{value.name}_p"]))
-                self.nodes.append(helper.make_node("ReduceSum", [f"{value.name}_p"], [f"{value.name}_s"], keepdims=0))
-                self.scores.append(f"{value.name}_s")
+        self.wanted.append([])
+        for value, result in zip(graph.output, case.outputs):
+            for name, array in self.parts(value.name, result):
+                if not self.trained and array.size == 0:
+                    # Nor do they give any: their shape is all there is to compare.
+                    self.nodes.append(helper.make_node("Shape", [name], [f"{name}_shape"]))
+                    name, array = f"{name}_shape", np.array(array.shape, np.int64)
+                if not self.trained:
+                    self.outputs.append(helper.make_tensor_value_info(name, helper.np_dtype_to_tensor_dtype(array.dtype), array.shape))
+                    self.wanted[-1].append((name, array))
+                elif array.dtype == np.float32 and np.isfinite(array).all():
+                    self.constant(f"{name}_w", self.cotangent(array.shape))
+                    self.nodes.append(helper.make_node("Mul", [name, f"{name}_w"], [f"{name}_p"]))
+                    self.nodes.append(helper.make_node("ReduceSum", [f"{name}_p"], [f"{name}_s"], keepdims=0))
+                    self.scores.append(f"{name}_s")
+
+    def parts(self, name, result):
+        """(name, array) of a result that is a tensor, or of the elements of a sequence and their number."""
+        if not isinstance(result, list):
+            return [(name, np.asarray(result))]
+        for i, array in enumerate(result):
+            self.constant(f"{name}_place{i}", np.int64(i))
+            self.nodes.append(helper.make_node("SequenceAt", [name, f"{name}_place{i}"], [f"{name}_at{i}"]))
+        self.nodes.append(helper.make_node("SequenceLength", [name], [f"{name}_count"]))
+        return [(f"{name}_at{i}", np.asarray(array)) for i, array in enumerate(result)] + [(f"{name}_count", np.int64(len(result)))]
 
     @staticmethod
     def cotangent(shape):
@@ -201,12 +246,12 @@ class Group:
         """What the loss adds up for one case, in float64."""
         results = evaluator.run(None, inputs)
         return sum(np.sum(np.asarray(result, np.float64) * self.cotangent(array.shape))
-                   for result, array in zip(results, case.outputs) if array.dtype == np.float32 and np.isfinite(array).all())  # fmt: skip
+                   for result, array in zip(leaves(results), leaves(case.outputs)) if array.dtype == np.float32 and np.isfinite(array).all())  # fmt: skip
 
     def slopes(self, case, prefix, gradients):
         """(weight, slopes by differences of two sizes, by each of our gradients) along one direction for each weight."""
         names = [value.name for value in case.model.graph.input]
-        at = {name: array.astype(np.float64) if array.dtype == np.float32 else array for name, array in zip(names, case.inputs)}
+        at = {name: widened(value) for name, value in zip(names, case.inputs)}
         at |= {name: self.point[prefix + name].astype(np.float64) for name in names if prefix + name in self.point}
         random = np.random.default_rng(3)
         wide = onnx.ModelProto.FromString(case.model.SerializeToString())
@@ -226,11 +271,10 @@ class Group:
 
 def check_results(group, way, outputs, report):
     for number, case in enumerate(group.cases):
-        for value, want in zip(case.model.graph.output, case.outputs):
-            name = f"c{number}_{value.name}"
-            got, want = (outputs[name], want) if want.size else (outputs[f"{name}_shape"], np.array(want.shape))
+        for name, want in group.wanted[number]:
+            got = outputs[name]
             equal = got.shape == want.shape and np.allclose(got, want, case.rtol, max(case.atol, 1e-6), equal_nan=True)
-            report.check(equal, f"{case.name}: {value.name} {way}" + ("" if equal else f"\n{got}\nexpected\n{want}"))
+            report.check(equal, f"{case.name}: {name} {way}" + ("" if equal else f"\n{got}\nexpected\n{want}"))
 
 
 def check_gradients(group, gradients, report):
@@ -244,8 +288,8 @@ def check_gradients(group, gradients, report):
 def has_gradient(case):
     """The expanded forms round to float32 on their way: the differences would be noise. The reference has no Scatter,
     and mixes types in MeanVarianceNormalization."""
-    return case.operator not in (None, "Scatter", "MeanVarianceNormalization") and any(array.dtype == np.float32 for array in case.outputs) and any(
-        array.dtype == np.float32 and not case.is_static(index) for index, array in enumerate(case.inputs))  # fmt: skip
+    return case.operator not in (None, "Scatter", "MeanVarianceNormalization") and any(array.dtype == np.float32 for array in leaves(case.outputs)) and any(
+        not case.is_static(index) and array.dtype == np.float32 for index, array in enumerate(case.inputs))  # fmt: skip
 
 
 report, groups, skipped = lab.Report(), collections.defaultdict(list), collections.Counter()

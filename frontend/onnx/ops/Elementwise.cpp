@@ -17,9 +17,7 @@ template <typename Op> void unary(NodeContext &n) {
 }
 
 void identity(NodeContext &n) {
-  if (n.isSequence(0))
-    return n.outputSequence(0, n.sequence(0));
-  n.output(0, n.input(0));
+  passOn(n);
 }
 
 /// Two or (Sum, Min, Max) any number of operands, combined from left to right.

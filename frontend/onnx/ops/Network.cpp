@@ -101,7 +101,7 @@ void layerNormalization(NodeContext &n) {
 constexpr OpEntry kOps[] = {
     {"", "Softmax", 1, softmax},
     {"", "LogSoftmax", 1, logSoftmax},
-    {"", "LayerNormalization", 17, layerNormalization},
+    {"", "LayerNormalization", 1, layerNormalization}, // before opset 17 ONNX Runtime's own, of the same meaning
 };
 
 } // namespace

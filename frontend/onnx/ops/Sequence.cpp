@@ -126,10 +126,34 @@ void concat(NodeContext &n) {
   n.output(0, n.failed() || values.size() == 1 ? values[0] : n.make<ir::ConcatOp>(ValueRange(values), axis));
 }
 
+/// An optional value is what it holds; one that holds nothing is known as such.
+void optional(NodeContext &n) {
+  if (n.hasInput(0))
+    return passOn(n);
+  if (n.wantsOutput(0))
+    n.scope.absent.insert(n.node.output(0));
+}
+
+void hasElement(NodeContext &n) {
+  const bool holds = n.hasInput(0) && !n.program.isAbsent(n.scope, n.node.input(0));
+  // What is behind a gap is no answer.
+  if (holds && !n.isSequence(0))
+    (void)n.input(0);
+  n.output(0, n.splat(RankedTensorType::get({}, n.builder.getI1Type()), holds ? 1.0 : 0.0));
+}
+
 constexpr OpEntry kOps[] = {
-    {"", "SequenceEmpty", 11, construct}, {"", "SequenceConstruct", 11, construct}, {"", "SequenceAt", 11, at},
-    {"", "SequenceInsert", 11, insert},   {"", "SequenceErase", 11, erase},         {"", "SequenceLength", 11, length},
-    {"", "SplitToSequence", 11, split},   {"", "ConcatFromSequence", 11, concat},
+    {"", "SequenceEmpty", 11, construct},
+    {"", "SequenceConstruct", 11, construct},
+    {"", "SequenceAt", 11, at},
+    {"", "SequenceInsert", 11, insert},
+    {"", "SequenceErase", 11, erase},
+    {"", "SequenceLength", 11, length},
+    {"", "SplitToSequence", 11, split},
+    {"", "ConcatFromSequence", 11, concat},
+    {"", "Optional", 15, optional},
+    {"", "OptionalHasElement", 15, hasElement},
+    {"", "OptionalGetElement", 15, passOn},
 };
 
 } // namespace

@@ -29,6 +29,12 @@ Value swapWithLast(NodeContext &n, Value x, int64_t axis) {
   return n.transpose(x, permutation);
 }
 
+void passOn(NodeContext &n) {
+  if (n.hasInput(0) && n.wantsOutput(0) && (n.isSequence(0) || n.program.isAbsent(n.scope, n.node.input(0))))
+    return n.program.share(n.scope, n.node.input(0), n.scope, n.node.output(0));
+  n.output(0, n.input(0));
+}
+
 llvm::SmallVector<Value> broadcastOperands(NodeContext &n) {
   llvm::SmallVector<Value> values;
   for (int i = 0; i < n.node.input_size(); ++i)

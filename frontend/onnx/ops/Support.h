@@ -20,6 +20,9 @@ Shape firstDims(int64_t count);
 /// Swaps dimension `axis` with the last one, where the row operations of the dialect work.
 mlir::Value swapWithLast(NodeContext &n, mlir::Value x, int64_t axis);
 
+/// The only operand, a tensor, sequence or optional, as the only result.
+void passOn(NodeContext &n);
+
 /// All operands broadcast to their common shape; empty if that failed.
 llvm::SmallVector<mlir::Value> broadcastOperands(NodeContext &n);
 
