@@ -28,7 +28,7 @@ OPERATORS = set("""
     Abs Add And ArgMax ArgMin BitwiseAnd BitwiseNot BitwiseOr BitwiseXor Cast CastLike Ceil Celu Clip Concat Constant
     ConstantOfShape Cos CumSum Div Dropout Einsum Elu Equal Erf Exp Expand Flatten Floor Gather GatherElements GatherND Gelu
     Acos Acosh Asin Asinh Atan Atanh Cosh Sinh Tan
-    Attention BatchNormalization Conv EyeLike GroupNormalization InstanceNormalization LpNormalization MeanVarianceNormalization
+    Attention BatchNormalization CausalConvWithState LinearAttention Conv EyeLike GroupNormalization InstanceNormalization LpNormalization MeanVarianceNormalization
     NegativeLogLikelihoodLoss Pad RMSNormalization RotaryEmbedding SwiGLU Tile Gemm Greater GreaterOrEqual HardSigmoid HardSwish Hardmax Identity If IsInf IsNaN LayerNormalization LeakyRelu Less
     LessOrEqual Log LogSoftmax Loop MatMul Max Mean Min Mish Mod Mul Neg Not OneHot Or PRelu Pow Range Reciprocal ReduceL1
     ReduceL2 ReduceLogSum ReduceLogSumExp ReduceMax ReduceMean ReduceMin ReduceProd ReduceSum ReduceSumSquare Relu Reshape

@@ -5,6 +5,7 @@
 //===----------------------------------------------------------------------------------------------------------------===//
 
 #include "frontend/onnx/OpTable.h"
+#include "frontend/onnx/ops/Recurrent.h"
 #include "frontend/onnx/ops/Support.h"
 
 #include <cmath>
@@ -219,6 +220,8 @@ void rotaryEmbedding(NodeContext &n) {
 constexpr OpEntry kOps[] = {
     {"", "Attention", 23, attention},
     {"", "RotaryEmbedding", 23, rotaryEmbedding},
+    {"", "LinearAttention", 27, linearAttention},
+    {"", "CausalConvWithState", 27, causalConvolution},
 };
 
 } // namespace

@@ -154,6 +154,8 @@ void multiHeadAttention(NodeContext &n) {
   if (n.hasInput(3)) {
     if (key.size() == 4)
       n.fail("a bias of keys that come as heads is not supported");
+    else if (n.rank(n.input(3)) != 1)
+      n.fail("its bias must be one vector, of queries, keys and values");
     const int64_t width = n.failed() ? 0 : n.shape(body.value(heads.q)).back();
     const int64_t total = n.failed() ? 0 : n.shape(n.input(3)).front();
     std::vector<std::string> parts = body.nodes(
@@ -221,8 +223,9 @@ void groupQueryAttention(NodeContext &n) {
   heads.queryHeads = n.integer("num_heads", 0);
   heads.keyHeads = n.integer("kv_num_heads", 0);
   const Shape shape = n.shape(n.input(0));
-  if (n.failed() || heads.queryHeads < 1 || heads.keyHeads < 1 || shape.size() != 3) {
-    n.fail("its queries must be [batch, position, width], with num_heads and kv_num_heads");
+  if (n.failed() || shape.size() != 3 || heads.queryHeads < 1 || heads.queryHeads > shape[2] || heads.keyHeads < 1 ||
+      heads.keyHeads > heads.queryHeads) {
+    n.fail("its queries must be [batch, position, width], with num_heads and kv_num_heads that fit the width");
     return giveNothing(n);
   }
   if (heads.k.empty()) {
@@ -251,7 +254,8 @@ void groupQueryAttention(NodeContext &n) {
   }
   heads.causal = true;
   // The window counts the query's own key.
-  heads.window = std::max<int64_t>(n.integer("local_window_size", -1) - 1, -1);
+  const int64_t window = n.integer("local_window_size", -1);
+  heads.window = window > 0 ? window - 1 : -1;
   heads.bias = body.operand(10);
   std::vector<std::string> results = attend(n, body, heads);
   for (int i = 0; i < 3; ++i)

@@ -30,8 +30,9 @@ struct Experts {
 
   /// rows [choices, in] by the chosen experts' weights [E, out, in], plus their biases [E, out].
   std::string linear(const std::string &rows, int weight, int bias, int64_t in) {
-    if (n.failed())
-      return {};
+    // What failed before is no fault of the weights.
+    if (n.failed() || !body.value(rows))
+      return rows;
     const Shape shape = n.shape(n.input(weight));
     if (shape.size() != 3 || shape[2] != in) {
       n.fail("weights of experts must be [expert, output width, input width], here with an input width of " +
@@ -112,6 +113,10 @@ void moe(NodeContext &n) {
   }
   const int64_t width = shape.back(),
                 tokens = ir::typeOf(n.input(kInput)).getNumElements() / std::max<int64_t>(width, 1);
+  if (k > kMaxElements / std::max<int64_t>(tokens, 1)) {
+    n.fail("it has more choices of experts than a tensor has elements");
+    return n.output(0, {});
+  }
   std::string scores = body.node("Softmax", {body.node("Reshape", {router, body.constant({tokens, logits.back()})})},
                                  {{"axis", int64_t(-1)}});
   std::vector<std::string> best = body.nodes("TopK", {scores, body.constant({k})}, 2);
@@ -127,7 +132,7 @@ void moe(NodeContext &n) {
   if (n.hasInput(kWeight3))
     third = experts.linear(rows, kWeight3, kBias3, width);
   hidden = activated(n, body, hidden, third, tokens * k, first[1]);
-  const int64_t inner = n.failed() ? 0 : n.shape(body.value(hidden)).back();
+  const int64_t inner = body.value(hidden) ? n.shape(body.value(hidden)).back() : 0;
   std::string y = experts.linear(hidden, kWeight2, kBias2, inner);
   y = body.node("Reshape", {y, body.constant({tokens, k, width})});
   y = body.node("Mul", {y, body.node("Unsqueeze", {weight, body.constant({-1})})});
