@@ -18,6 +18,9 @@ static std::filesystem::path folderOf(const std::filesystem::path &path) {
   return path.has_parent_path() ? path.parent_path() : std::filesystem::path(".");
 }
 
+/// Bytes that one call reads or writes at most.
+static constexpr size_t kWritePiece = size_t(1) << 26;
+
 std::filesystem::path AtomicFile::temporaryName(const std::filesystem::path &path) {
   return folderOf(path) / ("." + path.filename().string() + ".tmp");
 }
@@ -36,10 +39,20 @@ Expected<AtomicFile> AtomicFile::create(const std::filesystem::path &path) {
   if (path.filename().empty() || std::filesystem::is_directory(path, ignored))
     return error("cannot write the file", path.string(), "it is a folder");
   std::filesystem::path temporary = temporaryName(path);
-  file.fd = ::open(temporary.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0666);
+  file.fd = ::open(temporary.c_str(), O_RDWR | O_CREAT | O_TRUNC | O_CLOEXEC, 0666);
   if (file.fd < 0)
     return tl::unexpected(file.fail("write", errno).error());
   file.temporary = std::move(temporary);
+  return file;
+}
+
+Expected<AtomicFile> AtomicFile::join(const std::filesystem::path &path) {
+  AtomicFile file;
+  file.target = path;
+  file.fd = ::open(temporaryName(path).c_str(), O_RDWR | O_CLOEXEC);
+  if (file.fd < 0)
+    return error("cannot write this rank's part of a file", path.string(), std::strerror(errno),
+                 "rank 0 has begun to write it: give a folder that all machines share");
   return file;
 }
 
@@ -56,9 +69,8 @@ AtomicFile::~AtomicFile() {
 }
 
 Status AtomicFile::write(std::span<const std::byte> bytes) {
-  constexpr size_t piece = size_t(1) << 26;
   while (!bytes.empty()) {
-    ssize_t written = ::write(fd, bytes.data(), std::min(bytes.size(), piece));
+    ssize_t written = ::write(fd, bytes.data(), std::min(bytes.size(), kWritePiece));
     if (written < 0 && errno == EINTR)
       continue;
     if (written <= 0)
@@ -68,9 +80,39 @@ Status AtomicFile::write(std::span<const std::byte> bytes) {
   return {};
 }
 
+Status AtomicFile::writeAt(uint64_t offset, std::span<const std::byte> bytes) {
+  while (!bytes.empty()) {
+    ssize_t written = ::pwrite(fd, bytes.data(), std::min(bytes.size(), kWritePiece), static_cast<off_t>(offset));
+    if (written < 0 && errno == EINTR)
+      continue;
+    if (written <= 0)
+      return fail("write", written < 0 ? errno : ENOSPC);
+    bytes = bytes.subspan(static_cast<size_t>(written));
+    offset += static_cast<uint64_t>(written);
+  }
+  return {};
+}
+
+Status AtomicFile::readAt(uint64_t offset, std::span<std::byte> target) const {
+  while (!target.empty()) {
+    ssize_t got = ::pread(fd, target.data(), std::min(target.size(), kWritePiece), static_cast<off_t>(offset));
+    if (got < 0 && errno == EINTR)
+      continue;
+    if (got <= 0)
+      return fail("read", got < 0 ? errno : EIO);
+    target = target.subspan(static_cast<size_t>(got));
+    offset += static_cast<uint64_t>(got);
+  }
+  return {};
+}
+
+Status AtomicFile::sync() {
+  return ::fsync(fd) == 0 ? Status() : fail("write", errno);
+}
+
 Status AtomicFile::commit() {
-  if (::fsync(fd) != 0)
-    return fail("write", errno);
+  if (Status status = sync(); !status)
+    return status;
   if (::close(std::exchange(fd, -1)) != 0)
     return fail("write", errno);
   if (::rename(temporary.c_str(), target.c_str()) != 0)

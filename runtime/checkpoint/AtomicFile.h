@@ -10,6 +10,7 @@
 #include "runtime/core/Diagnostic.h"
 
 #include <cstddef>
+#include <cstdint>
 #include <filesystem>
 #include <span>
 
@@ -22,6 +23,9 @@ class AtomicFile {
 public:
   /// Errors: the folder is missing or not writable.
   static Expected<AtomicFile> create(const std::filesystem::path &path);
+  /// The temporary file that another rank has created, to write parts of it; its `commit` only syncs, and nothing
+  /// removes it. Errors: it is not there.
+  static Expected<AtomicFile> join(const std::filesystem::path &path);
   /// Name of the temporary file for `path`.
   static std::filesystem::path temporaryName(const std::filesystem::path &path);
 
@@ -31,6 +35,12 @@ public:
 
   /// Appends. Errors: no space left and the like; the file is then useless.
   Status write(std::span<const std::byte> bytes);
+  /// Writes at a place of its own, however large the file is by then. Errors: the same.
+  Status writeAt(uint64_t offset, std::span<const std::byte> bytes);
+  /// Reads all of `target` from a place that has been written, by whichever rank. Errors: the disk fails.
+  Status readAt(uint64_t offset, std::span<std::byte> target) const;
+  /// Makes what this rank has written last. `commit` does that too.
+  Status sync();
   Status commit();
 
 private:

@@ -8,6 +8,7 @@
 
 #include "runtime/checkpoint/Digest.h"
 #include "runtime/checkpoint/GlobalTensor.h"
+#include "runtime/checkpoint/SliceView.h"
 #include "runtime/checkpoint/TensorMatch.h"
 
 #include <charconv>
@@ -48,10 +49,14 @@ static std::vector<const plan::StateTensor *> checkpointed(const plan::Plan &pla
 
 Status saveCheckpoint(const std::filesystem::path &path, Session &session, const CheckpointInfo &info) {
   std::vector<TensorView> views;
-  for (const plan::StateTensor *tensor : checkpointed(session.plan()))
-    if (Status status = addShared(views, session, tensor->name(), *tensor); !status)
-      return status;
-  Status status = writeShared(session, path, std::move(views), toMetadata(info), /*digest=*/true);
+  Status status;
+  if (session.communicator()) {
+    status = writeParts(session, path, checkpointed(session.plan()), toMetadata(info));
+  } else {
+    for (const plan::StateTensor *tensor : checkpointed(session.plan()))
+      views.push_back(viewOf(session, tensor->name(), *tensor));
+    status = writeSafetensors(path, std::move(views), toMetadata(info), /*digest=*/true);
+  }
   if (!status) {
     Diagnostic problem = status.error();
     problem.what = "cannot save the checkpoint: " + problem.what;

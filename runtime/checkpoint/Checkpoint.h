@@ -29,7 +29,7 @@ struct CheckpointInfo {
 };
 
 /// Writes the tensors that the plan marks as checkpointed, global and by name, with `info` and a digest over
-/// everything. All ranks of a run call it; the first one writes.
+/// everything. All ranks of a run call it, and each writes what it has.
 Status saveCheckpoint(const std::filesystem::path &path, Session &session, const CheckpointInfo &info);
 
 /// A checkpoint that is complete and undamaged.

@@ -120,6 +120,43 @@ Expected<std::vector<std::byte>> gatherTensor(Session &session, const plan::Outp
   return gather(session, output);
 }
 
+/// Hands out the pieces of this rank's slice.
+static Status putPieces(Session &session, const plan::StateTensor &tensor, const TensorPart::Put &put) {
+  if (!counts(session.plan(), tensor, session.rank()))
+    return {};
+  std::span<const std::byte> slice = session.bytes(tensor.slice());
+  std::vector<std::byte> copy;
+  if (slice.size() != tensor.slice().bytes()) {
+    copy.resize(tensor.slice().bytes());
+    if (Status status = session.read(tensor.slice(), copy); !status)
+      return status;
+    slice = copy;
+  }
+  const uint64_t width = elementSize(tensor.dtype());
+  for (const Piece &piece : piecesOf(session.plan(), tensor, session.rank()))
+    if (Status status = put(piece.global * width, slice.subspan(piece.local * width, piece.count * width)); !status)
+      return status;
+  return {};
+}
+
+Status writeParts(Session &session, const std::filesystem::path &path,
+                  const std::vector<const plan::StateTensor *> &tensors,
+                  const std::map<std::string, std::string> &metadata) {
+  std::vector<TensorPart> parts;
+  parts.reserve(tensors.size());
+  for (const plan::StateTensor *tensor : tensors)
+    parts.push_back(
+        {.name = tensor->name(),
+         .type = elementName(tensor->dtype()),
+         .shape = {tensor->shape().begin(), tensor->shape().end()},
+         .bytes = countOf(tensor->shape()) * elementSize(tensor->dtype()),
+         .write = [&session, tensor](const TensorPart::Put &put) { return putPieces(session, *tensor, put); }});
+  std::unique_ptr<Group> all = session.communicator()->all();
+  const std::string what = "writing " + path.string();
+  return writeSafetensorsTogether(path, std::move(parts), metadata, session.rank() == 0,
+                                  [&](const Status &own) { return agree(*all, own, what.c_str()).status; });
+}
+
 Status scatterTensor(Session &session, const plan::StateTensor &tensor, std::span<const std::byte> whole) {
   if (isWhole(session.plan(), tensor))
     return session.write(tensor.slice(), whole);

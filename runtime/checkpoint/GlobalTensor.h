@@ -29,6 +29,12 @@ bool isWhole(const plan::Plan &plan, const plan::StateTensor &tensor);
 Expected<std::vector<std::byte>> gatherTensor(Session &session, const plan::StateTensor &tensor);
 Expected<std::vector<std::byte>> gatherTensor(Session &session, const plan::Output &output);
 
+/// Writes tensors with metadata and a digest, each rank what it has of them (`counts`): nobody holds a whole one. The
+/// file is that which one rank would write. None of the tensors is partial. All ranks get its status.
+Status writeParts(Session &session, const std::filesystem::path &path,
+                  const std::vector<const plan::StateTensor *> &tensors,
+                  const std::map<std::string, std::string> &metadata);
+
 /// Puts this rank's part of a whole tensor into its slice. Sends nothing. Errors: the device fails.
 Status scatterTensor(Session &session, const plan::StateTensor &tensor, std::span<const std::byte> whole);
 

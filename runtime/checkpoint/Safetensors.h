@@ -87,6 +87,24 @@ inline constexpr std::string_view kDigestKey = "moe.digest";
 Status writeSafetensors(const std::filesystem::path &path, std::vector<TensorView> tensors,
                         const std::map<std::string, std::string> &metadata, bool digest = false);
 
+/// What a rank has of a tensor.
+struct TensorPart {
+  std::string name;
+  std::string_view type;
+  std::vector<int64_t> shape; ///< of the whole
+  uint64_t bytes = 0;         ///< of the whole
+  /// Hands out what this rank is to write, in any pieces: where each begins in the whole, and its bytes.
+  using Put = std::function<Status(uint64_t offset, std::span<const std::byte> piece)>;
+  std::function<Status(const Put &put)> write;
+};
+
+/// One file from many ranks, the same as `writeSafetensors` writes it with a digest. Each calls this with the same
+/// tensors and metadata, of which it writes its pieces; rank 0 creates the file, adds the digest and gives it its name.
+/// `agree` is called by all ranks between these stages: it makes an error of one that of all.
+Status writeSafetensorsTogether(const std::filesystem::path &path, std::vector<TensorPart> tensors,
+                                const std::map<std::string, std::string> &metadata, bool isFirst,
+                                const std::function<Status(Status own)> &agree);
+
 } // namespace moe
 
 #endif // MOEC_RUNTIME_CHECKPOINT_SAFETENSORS_H

@@ -4,6 +4,7 @@
 //
 //===--------------------------------------------------------------------------------------------------------------===//
 
+#include "runtime/comm/ThreadRanks.h"
 #include "runtime/core/Device.h"
 #include "runtime/cpu/ArenaMemory.h"
 #include "runtime/cpu/CpuFeatures.h"
@@ -70,7 +71,8 @@ private:
   std::vector<ArenaMemory> arenas;
   std::vector<Image> images;
   StepContext context;
-  std::vector<ReadyProgram> programs; // refers to all of the above
+  std::vector<std::unique_ptr<Communicator>> alone; ///< a plan for one rank may have collectives too
+  std::vector<ReadyProgram> programs;               // refers to all of the above
 
   Status allocate();
   Status loadKernels(const PlanFile &file);
@@ -118,8 +120,10 @@ Status CpuDevice::initialize(const PlanFile &file, const DeviceOptions &options)
   std::vector<std::string_view> features(plan->target().features().begin(), plan->target().features().end());
   context.isa = isaFromFeatures(features);
   context.plan = plan;
-  context.communicator = options.communicator;
-  context.axisIndex = coordinatesOf(*plan, options.communicator ? options.communicator->rank() : 0);
+  if (!options.communicator)
+    alone = makeThreadRanks(1, {});
+  context.communicator = options.communicator ? options.communicator : alone.front().get();
+  context.axisIndex = coordinatesOf(*plan, context.communicator->rank());
   if (Status status = allocate(); !status)
     return status;
   if (Status status = loadKernels(file); !status)

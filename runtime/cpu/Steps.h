@@ -38,7 +38,7 @@ struct StepContext {
   std::vector<MoeKernelFn> kernels;     ///< each kernel of the plan
   std::vector<int64_t> axisIndex;       ///< this rank's coordinate on each mesh axis
   const plan::Plan *plan = nullptr;     ///< whose mesh it is; may be null if no step is work between ranks
-  Communicator *communicator = nullptr; ///< null: there is one rank
+  Communicator *communicator = nullptr; ///< null: no step is a collective
 
   std::byte *address(const plan::Slice &slice) const { return buffers[slice.buffer()] + slice.offset(); }
   std::byte *address(const plan::Step &step, int operand) const { return address(step.operands(operand).slice()); }

@@ -138,6 +138,22 @@ TEST(Ranks, EachKindOfWorkDoesWhatItSays) {
         60, poison);
 }
 
+TEST(Ranks, AGroupOfOneKeepsWhatItHas) {
+  PlanBuilder builder(1);
+  addAxis(builder, "data", 1);
+  builder.program("update");
+  plan::Slice input = builder.state(8 * 4), output = builder.state(8 * 4);
+  plan::Step &step = addCollective(builder, plan::Collective::ALL_REDUCE, {0}, 8);
+  addOperand(step, input, Operand::READ, plan::F32, {8});
+  addOperand(step, output, Operand::WRITE, plan::F32, {8});
+  auto session = open(builder.finish()); // without a communicator
+  ASSERT_TRUE(session);
+  std::ranges::fill(view<float>(*session, input), 2.5f);
+  Status status = session->run(0);
+  ASSERT_TRUE(status) << status.error().str();
+  EXPECT_EQ(view<float>(*session, output)[7], 2.5f);
+}
+
 TEST(Ranks, APlanForAnotherNumberOfRanksIsRefused) {
   PlanFile file = Work().builder.finish();
   onRanks(file, 2, [](Session *session, const std::string &why) {

@@ -14,7 +14,12 @@
 #include <algorithm>
 #include <chrono>
 #include <csignal>
+#include <cstdlib>
+#include <fstream>
+#include <iterator>
+#include <random>
 #include <sstream>
+#include <thread>
 
 using namespace moe;
 using namespace moe::test;
@@ -39,6 +44,21 @@ protected:
     return readFile(at(saveDir) + "/checkpoint_0000000" + number + ".safetensors");
   }
 #ifdef MOE_TEST_MPIEXEC
+  /// Ranks with a word that contains this.
+  static std::vector<int> processesWith(const std::string &word) {
+    std::vector<int> found;
+    std::error_code gone;
+    for (const auto &entry : std::filesystem::directory_iterator("/proc", gone)) {
+      const std::string name = entry.path().filename().string();
+      if (name.find_first_not_of("0123456789") != std::string::npos)
+        continue;
+      std::ifstream file(entry.path() / "cmdline");
+      const std::string line((std::istreambuf_iterator<char>(file)), {});
+      if (line.starts_with(MOE_TEST_PROGRAM) && line.find(word) != std::string::npos)
+        found.push_back(std::stoi(name));
+    }
+    return found;
+  }
   /// Starts a process for each list of words.
   Outcome mpirun(const std::vector<std::vector<std::string>> &ranks, const ProcessOptions &options = {}) const {
     std::vector<std::string> words = {MOE_TEST_MPIEXEC, "--allow-run-as-root", "--oversubscribe"};
@@ -150,5 +170,54 @@ TEST_F(Ranks, WhatDiffersBetweenProcessesIsToldOnce) {
   outcome = mpirun({words, words});
   EXPECT_NE(outcome.code, 0);
   refuses({1, {}, outcome.err}, 1, {"--ranks 3", "has started 2 ranks"});
+}
+
+// A rank dies at any moment, while a checkpoint is being written included: all others end soon, and the run goes on
+// from the newest checkpoint bit for bit, on any mesh. MOE_TEST_KILLS says how often (long tests: 50).
+TEST_F(Ranks, AKilledRankEndsAllAndTheRunGoesOn) {
+  const char *kills = std::getenv("MOE_TEST_KILLS");
+  std::mt19937 random(3);
+  for (int round = 0; round < (kills ? std::atoi(kills) : 2); ++round) {
+    const std::string name = "killed" + std::to_string(round);
+    std::vector<std::string> words =
+        trainPlan(planFor(2), name, 1000000, {"--save-interval-updates", "2", "--keep-last", "2"});
+    Outcome outcome;
+    std::thread run([&] { outcome = mpirun({words, words}); });
+    std::vector<int> pids;
+    const auto limit = std::chrono::steady_clock::now() + std::chrono::seconds(60);
+    auto hasBegun = [&] {
+      std::error_code missing;
+      for (const auto &entry : std::filesystem::directory_iterator(at(name), missing))
+        if (entry.path().extension() == ".safetensors")
+          return true;
+      return false;
+    };
+    while ((pids.size() < 2 || !hasBegun()) && std::chrono::steady_clock::now() < limit) {
+      std::this_thread::sleep_for(std::chrono::milliseconds(20));
+      pids = processesWith(at(name));
+    }
+    std::this_thread::sleep_for(std::chrono::milliseconds(random() % 400));
+    const auto killed = std::chrono::steady_clock::now();
+    if (pids.size() == 2)
+      ::kill(pids[random() % 2], SIGKILL);
+    run.join();
+    ASSERT_EQ(pids.size(), 2u) << outcome.err;
+    EXPECT_LT(std::chrono::steady_clock::now() - killed, std::chrono::seconds(10)) << outcome.err;
+    EXPECT_NE(outcome.code, 0);
+
+    int64_t last = 0;
+    for (const auto &entry : std::filesystem::directory_iterator(at(name)))
+      if (std::string file = entry.path().filename().string(); file.starts_with("checkpoint_"))
+        last = std::max<int64_t>(last, std::stoll(file.substr(11)));
+    ASSERT_GT(last, 0);
+    const auto end = static_cast<int>(last) + 3;
+    Outcome resumed = moerun(trainPlan(planFor(4), name, end, {"--ranks", "4", "--resume"}));
+    ASSERT_EQ(resumed.code, 0) << resumed.err;
+    const std::string one = "one" + std::to_string(round);
+    ASSERT_EQ(moerun(train(one, end)).code, 0);
+    char file[64];
+    std::snprintf(file, sizeof(file), "/checkpoint_%08d.safetensors", end);
+    EXPECT_EQ(readFile(at(name) + file), readFile(at(one) + file));
+  }
 }
 #endif
