@@ -62,6 +62,8 @@ CASES = [
     ("product", "FusedMatMul", [floats(2, 3, 4), floats(2, 4, 5)], {"alpha": 0.25}, [0]),
     ("product_turned", "FusedMatMul", [floats(2, 4, 3), floats(2, 5, 4)], {"transA": 1, "transB": 1}, [0]),
     ("product_batches", "FusedMatMul", [floats(3, 2, 4), floats(2, 4, 5)], {"transBatchA": 1}, [0]),
+    ("gemm", "FusedGemm", [floats(3, 4), floats(5, 4), floats(5)], {"transB": 1, "alpha": 0.5, "activation": "Relu"}, [0]),
+    ("gemm_leaky", "FusedGemm", [floats(4, 3), floats(4, 5)], {"transA": 1, "activation": "LeakyRelu", "activation_alpha": 0.2}, [0]),
     ("simplified_norm", "SimplifiedLayerNormalization", [floats(2, 3, 8), floats(8)], {"epsilon": 1e-3}, [0]),
     ("skip_norm", "SkipLayerNormalization", [floats(2, 3, 8), floats(2, 3, 8), floats(8), floats(8), floats(8)], {"epsilon": 1e-3}, [0, 3]),
     ("skip_norm_plain", "SkipLayerNormalization", [floats(2, 3, 8), floats(2, 3, 8), floats(8)], {"epsilon": 1e-12}, [0]),

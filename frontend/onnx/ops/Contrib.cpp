@@ -61,6 +61,25 @@ void fusedMatMul(NodeContext &n) {
   body.output(0, product);
 }
 
+/// A Gemm and the activation behind it, whose parameters are called `activation_…`.
+void fusedGemm(NodeContext &n) {
+  Body body(n);
+  std::string result = body.node("Gemm", {body.operand(0), body.operand(1), body.operand(2)},
+                                 {{"alpha", n.real("alpha", 1.0)},
+                                  {"beta", n.real("beta", 1.0)},
+                                  {"transA", n.integer("transA", 0)},
+                                  {"transB", n.integer("transB", 0)}});
+  const std::string activation = n.text("activation", "");
+  llvm::SmallVector<Body::Attribute> parameters;
+  for (auto [to, from] :
+       {std::pair{"alpha", "activation_alpha"}, {"beta", "activation_beta"}, {"gamma", "activation_gamma"}})
+    if (n.attribute(from))
+      parameters.push_back({to, n.real(from, 0.0)});
+  if (!activation.empty())
+    result = body.node(activation, {result}, parameters);
+  body.output(0, result);
+}
+
 /// Fails if the node gives a result that only a kernel of ONNX Runtime needs.
 void refuseOutput(NodeContext &n, int index, const char *name) {
   if (n.wantsOutput(index))
@@ -141,6 +160,7 @@ constexpr OpEntry kOps[] = {
     {kDomain, "FastGelu", 1, geluByTanh},
     {kDomain, "QuickGelu", 1, quickGelu},
     {kDomain, "FusedMatMul", 1, fusedMatMul},
+    {kDomain, "FusedGemm", 1, fusedGemm},
     {"", "SimplifiedLayerNormalization", 1, simplifiedLayerNormalization},
     {kDomain, "SimplifiedLayerNormalization", 1, simplifiedLayerNormalization},
     {kDomain, "SkipLayerNormalization", 1, skipLayerNormalization},
