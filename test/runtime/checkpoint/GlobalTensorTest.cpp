@@ -7,6 +7,7 @@
 #include "runtime/checkpoint/GlobalTensor.h"
 
 #include "runtime/checkpoint/Checkpoint.h"
+#include "runtime/checkpoint/StateInit.h"
 #include "runtime/comm/ThreadRanks.h"
 #include "test/runtime/TestFiles.h"
 #include "test/runtime/plan/MeshPlan.h"
@@ -30,6 +31,7 @@ public:
   }
 
   const plan::Plan &plan() const override { return file.plan; }
+  plan::Plan &mutablePlan() { return file.plan; }
   Communicator *communicator() const override { return &link; }
   int programIndex(std::string_view /*name*/) const override { return -1; }
   Status run(int /*program*/) override { return {}; }
@@ -157,6 +159,30 @@ TEST(GlobalTensor, CheckpointsHoldWholeTensors) {
   ASSERT_TRUE(file->find("flat1"));
   EXPECT_EQ(file->find("flat1")->shape, (std::vector<int64_t>{7}));
   EXPECT_EQ(file->find("split")->shape, (std::vector<int64_t>{6, 4}));
+}
+
+// First values are functions of the seed, the name and the index in the whole tensor: the mesh does not change them.
+TEST(GlobalTensor, FirstValuesDoNotDependOnTheMesh) {
+  for (bool remote : {false, true})
+    onRanks(remote, [](MeshSession &session) {
+      plan::Plan &plan = session.mutablePlan();
+      plan.mutable_state(0)->mutable_initial()->mutable_normal()->set_stddev(0.5);
+      plan.mutable_state(0)->mutable_initial()->add_zero_rows(3);
+      plan.mutable_state(2)->mutable_initial()->mutable_uniform()->set_high(2);
+      plan.mutable_state(3)->mutable_initial()->mutable_constant()->set_value(7);
+      Status status = initialiseState(session, {.seed = 11, .weights = {}, .parameters = {}});
+      ASSERT_TRUE(status) << status.error().str();
+      std::vector<float> normal(24), uniform(10);
+      drawNormal(std::as_writable_bytes(std::span(normal)), plan::F32, 11, "split", 0, 0.5);
+      std::fill_n(normal.begin() + 12, 4, 0.0f); // row 3
+      drawUniform(std::as_writable_bytes(std::span(uniform)), plan::F32, 11, "flat0", 0, 2);
+      const std::vector<float> expected[] = {normal, {}, uniform, std::vector<float>(7, 7.0f)};
+      for (int i : {0, 2, 3}) {
+        auto whole = gatherTensor(session, plan.state(i));
+        ASSERT_TRUE(whole);
+        EXPECT_EQ(floats(*whole), session.rank() == 0 ? expected[i] : std::vector<float>()) << plan.state(i).name();
+      }
+    });
 }
 
 TEST(GlobalTensor, AFailedWriteIsKnownToAll) {

@@ -83,5 +83,5 @@ int main(int argc, char **argv) {
     return fail("MPI and the launcher disagree on the rank");
   if (mode == "check")
     return check(**communicator);
-  return argc == 4 ? meet(**communicator, std::atoi(argv[2]), argv[3]) : fail("what to do?");
+  return argc == 4 ? meet(**communicator, std::stoi(argv[2]), argv[3]) : fail("what to do?");
 }

@@ -11,7 +11,9 @@
 #include "test/runtime/plan/MeshPlan.h"
 
 #include <functional>
+#include <google/protobuf/stubs/logging.h>
 #include <gtest/gtest.h>
+#include <random>
 
 using namespace moe;
 using namespace moe::test;
@@ -241,6 +243,26 @@ TEST(Mesh, MembersOfABucketKeepApartAndAgree) {
   plan.mutable_state(3)->clear_flat();
   plan.mutable_state(3)->set_shape(0, 3);
   expectOne(plan, Rule::Overlap, -1);
+}
+
+// Any bytes that protobuf accepts: the checks must come to an end without touching memory that they do not own.
+TEST(Mesh, SurvivesArbitraryMessages) {
+  const std::string sound = meshPlan().plan.SerializeAsString();
+  std::mt19937 random(12);
+  google::protobuf::LogSilencer silence; // names that are no UTF-8
+  int parsed = 0, accepted = 0;
+  for (int i = 0; i < 20000; ++i) {
+    std::string altered = sound;
+    for (int changes = 1 + static_cast<int>(random() % 4); changes > 0; --changes)
+      altered[random() % altered.size()] = static_cast<char>(random());
+    plan::Plan plan;
+    if (!plan.ParseFromString(altered))
+      continue;
+    ++parsed;
+    accepted += validate(plan).ok() ? 1 : 0;
+  }
+  EXPECT_GT(parsed, 1000);
+  EXPECT_LT(accepted, parsed / 2);
 }
 
 TEST(Mesh, ScratchHoldsWhatIsPackedSummedAndUnpacked) {

@@ -177,7 +177,7 @@ TEST_F(Ranks, WhatDiffersBetweenProcessesIsToldOnce) {
 TEST_F(Ranks, AKilledRankEndsAllAndTheRunGoesOn) {
   const char *kills = std::getenv("MOE_TEST_KILLS");
   std::mt19937 random(3);
-  for (int round = 0; round < (kills ? std::atoi(kills) : 2); ++round) {
+  for (int round = 0; round < (kills ? std::stoi(kills) : 2); ++round) {
     const std::string name = "killed" + std::to_string(round);
     std::vector<std::string> words =
         trainPlan(planFor(2), name, 1000000, {"--save-interval-updates", "2", "--keep-last", "2"});
