@@ -6,9 +6,9 @@
 
 #include "passes/Buckets.h"
 
+#include "passes/Layers.h"
 #include "passes/TrainingAttributes.h"
 #include "llvm/ADT/MapVector.h"
-#include "llvm/ADT/StringExtras.h"
 
 using namespace mlir;
 
@@ -19,20 +19,13 @@ namespace {
 /// Alignment of members, in elements of 4 bytes: one cache line.
 constexpr int64_t kMemberAlignment = 16;
 
-/// The name up to its first component that is a number ("decoder.layers.3"), or nothing: layers make natural buckets.
-/// Tensors stacked over experts are kept apart, since they are sharded over other ranks.
+/// The layer that the name tells ("decoder.layers.3"), or nothing: layers make natural buckets. Tensors stacked over
+/// experts are kept apart, since they are sharded over other ranks.
 std::string bucketKey(StateOp parameter) {
   SmallVector<StringRef> components;
   parameter.getSymName().split(components, '.');
-  std::string key;
-  for (auto [i, component] : llvm::enumerate(components)) {
-    if (!component.empty() && llvm::all_of(component, llvm::isDigit)) {
-      key = llvm::join(ArrayRef<StringRef>(components).take_front(i + 1), ".");
-      break;
-    }
-  }
   bool isExpert = llvm::is_contained(components, "experts");
-  return key + (isExpert ? "/experts" : "");
+  return layerPrefix(parameter.getSymName()) + (isExpert ? "/experts" : "");
 }
 
 void placeMembers(StateWriter &states, ModuleOp module, StringRef bucketName, ArrayRef<StateOp> members,

@@ -21,6 +21,16 @@ namespace moe::ir {
 
 namespace {
 
+/// Moves `builder` behind the last operation that makes one of `values`; it stays where it is if none does.
+void moveBehind(OpBuilder &builder, ArrayRef<Value> values) {
+  Operation *last = nullptr;
+  for (Value value : values)
+    if (Operation *op = value.getDefiningOp(); op && (!last || last->isBeforeInBlock(op)))
+      last = op;
+  if (last)
+    builder.setInsertionPointAfter(last);
+}
+
 /// Reverse-mode differentiation of one block of pure operations and state reads.
 class ReverseSweep {
 public:
@@ -41,6 +51,12 @@ public:
       if (active.contains(op) && failed(differentiate(builder, op)))
         return failure();
     return success();
+  }
+
+  /// Moves `builder` to where all of what arrives at `value` is there.
+  void moveBehindParts(OpBuilder &builder, Value value) {
+    if (auto found = contributions.find(value); found != contributions.end())
+      moveBehind(builder, found->second);
   }
 
   /// Sum of what arrived at `value`, or null for zero.
@@ -177,6 +193,8 @@ struct DifferentiatePass : impl::DifferentiateBase<DifferentiatePass> {
     llvm::MapVector<StateOp, SmallVector<Value>> gradients;
     for (ReadOp read : parameters) {
       auto &parts = gradients[module.lookupSymbol<StateOp>(read.getState())];
+      OpBuilder::InsertionGuard guard(builder);
+      sweep.moveBehindParts(builder, read.getResult());
       if (Value gradient = sweep.gradient(builder, read.getResult()))
         parts.push_back(gradient);
     }
@@ -190,10 +208,13 @@ struct DifferentiatePass : impl::DifferentiateBase<DifferentiatePass> {
     return success();
   }
 
+  /// Right where the gradient is complete, so that what it is made of need not be there until the end.
   void writeGradient(OpBuilder &builder, StateWriter &states, StateOp parameter, ArrayRef<Value> parts,
                      const TrainingAttributes &training) {
     std::string name = (parameter.getSymName() + ".grad").str();
     Location loc = NameLoc::get(builder.getStringAttr(name));
+    OpBuilder::InsertionGuard guard(builder);
+    moveBehind(builder, parts);
     TensorBuilder b(builder, loc);
     StateOp state = states.declare(name, parameter.getTensorType(), StateKind::Gradient);
     state.setOfAttr(FlatSymbolRefAttr::get(parameter.getSymNameAttr()));

@@ -99,7 +99,17 @@ void Epilogue::outline() {
     inputs.push_back(bias);
   if (accumulator)
     inputs.push_back(accumulator);
-  OpBuilder outer(end);
+  // Right behind what it reads: the factors need not be there until the result is used, which may be much later, as for
+  // the gradient of a parameter that was cast at the very beginning.
+  Operation *behind = dot;
+  if (Operation *maker = bias ? bias.getDefiningOp() : nullptr; maker && behind->isBeforeInBlock(maker))
+    behind = maker;
+  if (accumulator) {
+    accumulator.getDefiningOp()->moveAfter(behind);
+    behind = accumulator.getDefiningOp();
+  }
+  OpBuilder outer(end->getContext());
+  outer.setInsertionPointAfter(behind);
   auto fused = FusedOp::create(outer, end->getLoc(), end->getResultTypes(), inputs, codegen::kProductEmitter);
   if (accumulator)
     fused->setAttr(kInPlaceAttr, outer.getDenseI64ArrayAttr({0, static_cast<int64_t>(inputs.size()) - 1}));

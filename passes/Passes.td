@@ -98,12 +98,6 @@ def InsertEvaluation : Moe_Pass<"insert-evaluation"> {
   let summary = "makes the program eval accumulate its sums for the host";
 }
 
-def Recompute : Moe_Pass<"recompute"> {
-  let summary = "activation checkpointing: computes chosen values again in the backward";
-  let description = [{The identity for `none`, the only policy so far.}];
-  let options = [Option<"policy", "policy", "std::string", "\"none\"", "none">];
-}
-
 def DecomposeCoarse : Moe_Pass<"decompose-coarse"> {
   let summary = "replaces coarse operations that have no library kernel by their decompositions";
 }
@@ -120,6 +114,26 @@ def FuseEpilogues : Moe_Pass<"fuse-epilogues"> {
 
 def Fuse : Moe_Pass<"fuse"> {
   let summary = "groups operations that one generated kernel can compute into moe.fused";
+}
+
+def Recompute : Moe_Pass<"recompute"> {
+  let summary = "activation checkpointing: computes values of the forward again in the backward";
+  let description = [{
+    `full` keeps of each layer what later layers read, as fairseq's --checkpoint-activations: everything else of it that
+    the backward reads is computed again, by copies of the operations, right before the first operation that needs it.
+    Layers are found by the numbers in names of parameters and values (passes/Layers.h); what belongs to no layer is
+    kept. Bits stay the same (passes/Rematerialize.h), and numbers of what was done are left in `moe.recompute`.
+
+    ```mlir
+    %h = moe.fused "product"(%x, %w) …               // forward
+    %gx = moe.dot %gy, %h …                          // backward
+    // becomes
+    %h = moe.fused "product"(%x, %w) …
+    %again = moe.fused "product"(%x, %w) {moe.recomputed} …
+    %gx = moe.dot %gy, %again …
+    ```
+  }];
+  let options = [Option<"policy", "policy", "std::string", "\"none\"", "none or full">];
 }
 
 def Select : Moe_Pass<"select"> {

@@ -18,7 +18,7 @@ namespace moe::ir {
 namespace {
 
 constexpr StringLiteral kNames[] = {"import",   "recompose", "precision", "shard",  "differentiate",
-                                    "update",   "recompute", "fuse",      "select", "bufferize",
+                                    "update",   "fuse",      "recompute", "select", "bufferize",
                                     "schedule", "place",     "codegen"};
 
 /// The passes of one phase. Read from top to bottom this is the compiler.
@@ -62,13 +62,6 @@ void addPhase(PassManager &pm, Phase phase, const PipelineOptions &options) {
     pm.addPass(createInsertEvaluation());
     pm.addPass(createSimplify());
     break;
-  // Chosen values are computed again in the backward instead of kept.
-  case Phase::Recompute: {
-    RecomputeOptions recompute;
-    recompute.policy = options.recompute;
-    pm.addPass(createRecompute(recompute));
-    break;
-  }
   // What no library computes is written in fine operations and grouped into kernels. Pieces that forward and backward
   // of an operation have in common (the erf of a GELU) are computed twice: keeping them would cost more memory than
   // time.
@@ -79,6 +72,14 @@ void addPhase(PassManager &pm, Phase phase, const PipelineOptions &options) {
     pm.addPass(createSimplify(simplify));
     pm.addPass(createFuseEpilogues());
     pm.addPass(createFuse());
+    break;
+  }
+  // Chosen values are computed again in the backward instead of kept. By the kernels that computed them: grouped anew
+  // they might be rounded elsewhere.
+  case Phase::Recompute: {
+    RecomputeOptions recompute;
+    recompute.policy = options.recompute;
+    pm.addPass(createRecompute(recompute));
     break;
   }
   // Per operation: kernel or library, tiles, scratch.

@@ -23,8 +23,8 @@ enum class Phase {
   Shard,
   Differentiate,
   Update,
-  Recompute,
   Fuse,
+  Recompute,
   Select,
   Bufferize,
   Schedule,
@@ -41,6 +41,7 @@ struct PipelineOptions {
   std::string compute = "f32";
   /// Whether attention, norms and activations are looked for in fine operations.
   bool recompose = true;
+  /// What is computed again in the backward instead of kept: none or full.
   std::string recompute = "none";
   std::string target = "cpu:native";
   int64_t threads = 0;

@@ -6,7 +6,12 @@
 
 #include "ir/Ops.h"
 #include "mlir/Dialect/Func/IR/FuncOps.h"
+#include "passes/Fuse.h"
+#include "passes/Layers.h"
 #include "passes/Passes.h"
+#include "passes/Rematerialize.h"
+
+using namespace mlir;
 
 namespace moe::ir {
 
@@ -21,8 +26,34 @@ struct RecomputePass : impl::RecomputeBase<RecomputePass> {
   void runOnOperation() override {
     if (policy == "none")
       return;
-    getOperation().emitError() << "--recompute " << policy << " is planned; only none is implemented";
-    signalPassFailure();
+    if (policy != "full") {
+      getOperation().emitError() << "--recompute " << policy << " does not exist; there are none and full";
+      return signalPassFailure();
+    }
+    auto step = getOperation().lookupSymbol<func::FuncOp>("micro_step");
+    if (!step) {
+      getOperation().emitError("there is no program @micro_step whose values could be computed again");
+      return signalPassFailure();
+    }
+    Block &block = step.getBody().front();
+    llvm::DenseSet<Operation *> forward = forwardPart(block);
+    uint64_t before = bytesKept(block, forward);
+    Rematerialized done = rematerialize(block, forward, Layers(block, forward).boundaries());
+    // A state that copies read must not be overwritten before them.
+    if (failed(sortByDependencies(block)))
+      return signalPassFailure();
+    report(done, before, bytesKept(block, forwardPart(block)));
+  }
+
+  void report(const Rematerialized &done, uint64_t before, uint64_t after) {
+    Builder b(&getContext());
+    getOperation()->setAttr(
+        kRecomputeAttr,
+        b.getDictionaryAttr({b.getNamedAttr("policy", b.getStringAttr(policy)),
+                             b.getNamedAttr("operations", b.getI64IntegerAttr(done.operations)),
+                             b.getNamedAttr("flops", b.getF64FloatAttr(done.flops)),
+                             b.getNamedAttr("kept_bytes", b.getI64IntegerAttr(static_cast<int64_t>(after))),
+                             b.getNamedAttr("kept_bytes_without", b.getI64IntegerAttr(static_cast<int64_t>(before)))}));
   }
 };
 

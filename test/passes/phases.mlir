@@ -8,7 +8,7 @@
 // DEFINE: %{to} =
 // DEFINE: %{run} =
 // DEFINE: %{states} = none
-// DEFINE: %{check} = moe-opt %{from} %{pass} -o %{to} && moe-opt %{to} --interpret=%{run} --states=%{states} --float64 > %{to}.numbers
+// DEFINE: %{check} = moe-opt %{from} %{pass} --mlir-print-debuginfo -o %{to} && moe-opt %{to} --interpret=%{run} --states=%{states} --float64 > %{to}.numbers
 // REDEFINE: %{run} = forward,eval
 // RUN: moe-opt %s -o %t.import.mlir && moe-opt %t.import.mlir --interpret=%{run} --states=%{states} --float64 > %t.forward
 
@@ -46,7 +46,7 @@
 // REDEFINE: %{to} = %t.update.mlir
 // RUN: %{check} && cp %{to}.numbers %t.whole
 // RUN: FileCheck %s --check-prefix=WHOLE < %t.whole
-// REDEFINE: %{pass} = --simplify --verify-phase=phase=update --recompute
+// REDEFINE: %{pass} = --simplify --verify-phase=phase=update
 // REDEFINE: %{from} = %t.update.mlir
 // REDEFINE: %{to} = %t.simplify3.mlir
 // RUN: %{check} && %{same} %t.whole %{to}.numbers
@@ -62,8 +62,12 @@
 // REDEFINE: %{from} = %t.simplify4.mlir
 // REDEFINE: %{to} = %t.fuse.mlir
 // RUN: %{check} && %{same} %t.whole %{to}.numbers
-// REDEFINE: %{pass} = --select --verify-phase=phase=select --bufferize --verify-phase=phase=bufferize
+// REDEFINE: %{pass} = --recompute=policy=full --verify-phase=phase=recompute
 // REDEFINE: %{from} = %t.fuse.mlir
+// REDEFINE: %{to} = %t.recompute.mlir
+// RUN: %{check} && %{same} %t.whole %{to}.numbers
+// REDEFINE: %{pass} = --select --verify-phase=phase=select --bufferize --verify-phase=phase=bufferize
+// REDEFINE: %{from} = %t.recompute.mlir
 // REDEFINE: %{to} = %t.bufferize.mlir
 // RUN: %{check} && %{same} %t.whole %{to}.numbers
 // REDEFINE: %{pass} = --schedule --verify-phase=phase=schedule --place --verify-phase=phase=place
@@ -74,9 +78,9 @@
 // Something was computed: no gradient is zero throughout, both micro-steps were counted, both updates were applied.
 // STEP: control.progress = 0, 2
 // STEP: w_emb.grad = {{.*[1-9].*}}
-// STEP: w_scale.grad = {{.*[1-9].*}}
-// STEP: w_gate.grad = {{.*[1-9].*}}
-// STEP: w_up.experts.grad = {{.*[1-9].*}}
+// STEP: w_layers.0.scale.grad = {{.*[1-9].*}}
+// STEP: w_layers.0.gate.grad = {{.*[1-9].*}}
+// STEP: w_layers.0.up.experts.grad = {{.*[1-9].*}}
 // STEP: sum.weight = 8
 // WHOLE: control.progress = 2, 0
 // WHOLE: metric.ntokens = 8
@@ -88,16 +92,16 @@ module attributes {moe.training = {accumulate = 2 : i64, clip_norm = 0.5 : f64,
                                    schedule = {name = "inverse_sqrt", warmup_updates = 1 : i64}}} {
   moe.state control @control.progress : tensor<2xi64> {initial = 0 : i64, checkpointed}
   moe.state parameter @w_emb : tensor<5x8xf32> {initial = {normal = [0.0, 1.0]}}
-  moe.state parameter @w_scale : tensor<8xf32> {initial = 1.0 : f64}
-  moe.state parameter @w_bias : tensor<8xf32> {initial = 0.25 : f64}
-  moe.state parameter @w_gate : tensor<2x8xf32> {initial = {normal = [0.0, 1.0]}}
-  moe.state parameter @w_up.experts : tensor<2x8x8xf32> {initial = {normal = [0.0, 1.0]}}
+  moe.state parameter @w_layers.0.scale : tensor<8xf32> {initial = 1.0 : f64}
+  moe.state parameter @w_layers.0.bias : tensor<8xf32> {initial = 0.25 : f64}
+  moe.state parameter @w_layers.0.gate : tensor<2x8xf32> {initial = {normal = [0.0, 1.0]}}
+  moe.state parameter @w_layers.0.up.experts : tensor<2x8x8xf32> {initial = {normal = [0.0, 1.0]}}
   func.func @forward(%ids: tensor<1x4xi64> {moe.name = "ids"}, %labels: tensor<1x4xi64> {moe.name = "labels"}) -> (tensor<f32> {moe.name = "loss"}, tensor<f32> {moe.name = "loss_weight"}, tensor<1xf32> {moe.name = "aux_loss"}) attributes {moe.program = "forward"} {
     %emb = moe.read @w_emb : tensor<5x8xf32>
-    %scale = moe.read @w_scale : tensor<8xf32>
-    %bias = moe.read @w_bias : tensor<8xf32>
-    %gate = moe.read @w_gate : tensor<2x8xf32>
-    %up = moe.read @w_up.experts : tensor<2x8x8xf32>
+    %scale = moe.read @w_layers.0.scale : tensor<8xf32>
+    %bias = moe.read @w_layers.0.bias : tensor<8xf32>
+    %gate = moe.read @w_layers.0.gate : tensor<2x8xf32>
+    %up = moe.read @w_layers.0.up.experts : tensor<2x8x8xf32>
     %x = moe.gather %emb, %ids : (tensor<5x8xf32>, tensor<1x4xi64>) -> tensor<1x4x8xf32>
     %rng = moe.read @control.progress : tensor<2xi64>
     %d = moe.dropout %x, %rng {rate = 0.25 : f64, seed = 1 : i64, site = 1 : i64} : (tensor<1x4x8xf32>, tensor<2xi64>) -> tensor<1x4x8xf32>
@@ -122,10 +126,10 @@ module attributes {moe.training = {accumulate = 2 : i64, clip_norm = 0.5 : f64,
   }
   func.func @eval(%ids: tensor<1x4xi64> {moe.name = "ids"}, %labels: tensor<1x4xi64> {moe.name = "labels"}) -> (tensor<f32> {moe.name = "loss"}, tensor<f32> {moe.name = "loss_weight"}, tensor<1xf32> {moe.name = "aux_loss"}) attributes {moe.program = "eval"} {
     %emb = moe.read @w_emb : tensor<5x8xf32>
-    %scale = moe.read @w_scale : tensor<8xf32>
-    %bias = moe.read @w_bias : tensor<8xf32>
-    %gate = moe.read @w_gate : tensor<2x8xf32>
-    %up = moe.read @w_up.experts : tensor<2x8x8xf32>
+    %scale = moe.read @w_layers.0.scale : tensor<8xf32>
+    %bias = moe.read @w_layers.0.bias : tensor<8xf32>
+    %gate = moe.read @w_layers.0.gate : tensor<2x8xf32>
+    %up = moe.read @w_layers.0.up.experts : tensor<2x8x8xf32>
     %x = moe.gather %emb, %ids : (tensor<5x8xf32>, tensor<1x4xi64>) -> tensor<1x4x8xf32>
     %n, %mean, %rstd = moe.layer_norm %x, %scale, %bias {epsilon = 1.0e-5 : f64} : (tensor<1x4x8xf32>, tensor<8xf32>, tensor<8xf32>) -> (tensor<1x4x8xf32>, tensor<1x4xf32>, tensor<1x4xf32>)
     %gateT = moe.transpose %gate {permutation = array<i64: 1, 0>} : (tensor<2x8xf32>) -> tensor<8x2xf32>

@@ -10,7 +10,7 @@
 
 // Every phase is asked for what it must have brought about; a check that is missing leaves its line here without error.
 // ALONE: module {
-// NAME: error: there is no phase 'lunch'; there are import, recompose, precision, shard, differentiate, update, recompute, fuse, select, bufferize, schedule, place, codegen
+// NAME: error: there is no phase 'lunch'; there are import, recompose, precision, shard, differentiate, update, fuse, recompute, select, bufferize, schedule, place, codegen
 // SHARD: error: after phase shard: 'moe.exp' makes a tensor without a layout
 // STEP: error: after phase differentiate: 'builtin.module' has no program @micro_step
 // UPDATE: error: after phase update: 'builtin.module' has no program @update

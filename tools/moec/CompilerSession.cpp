@@ -33,7 +33,8 @@ std::vector<models::Flag> CompileFlags::table() {
       {"--expert-parallel", &expertParallel, "ranks that share out the experts"},
       {"--fsdp", &fsdp, "off, optimizer or full"},
       {"--no-recompose", &noRecompose, "leave attention, norms and activations as the fine operations of the file"},
-      {"--recompute", &recompute, "activations computed again in the backward: none"},
+      {"--recompute", &recompute,
+       "activations computed again in the backward: none, or full: of each layer only its input is kept"},
       {"--memory", &memory, "fail if a rank needs more, as 80GiB"},
       {"--dump-dir", &dumpDir, "write the module after each phase into this folder"},
   };
@@ -52,8 +53,8 @@ std::vector<Diagnostic> CompileFlags::check() const {
     found.push_back({"--fsdp " + fsdp + " does not exist", "", "", "use off, optimizer or full", ExitCode::Usage});
   else if (fsdp != "off")
     planned("--fsdp " + fsdp, "use --fsdp off");
-  if (recompute != "none")
-    planned("--recompute " + recompute, "use --recompute none");
+  if (recompute != "none" && recompute != "full")
+    found.push_back({"--recompute " + recompute + " does not exist", "", "", "use none or full", ExitCode::Usage});
   if (std::string reason; !codegen::createTarget(target, 1, reason))
     found.push_back({"--target " + target + " does not exist", "", reason, "", ExitCode::Usage});
   frontend::ImportOptions unused;

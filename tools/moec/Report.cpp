@@ -75,6 +75,13 @@ std::string planReport(const plan::Plan &plan, const std::string &path) {
   std::string text = path + "\n";
   text += line("parameters", std::to_string(parameterCount(plan)));
   text += line("FLOPs per micro-step", number(certificate.flops_per_micro_step(), "%.3e"));
+  if (certificate.has_recompute()) {
+    const plan::Recompute &recompute = certificate.recompute();
+    text += line("  computed again in the backward", number(recompute.flops(), "%.3e"));
+    text += line("kept for the backward", bytesText(static_cast<double>(recompute.kept_bytes())));
+    text += line("  without --recompute " + recompute.policy(),
+                 bytesText(static_cast<double>(recompute.kept_bytes_without())));
+  }
   text += "memory per rank\n";
   for (const plan::Certificate::Class &entry : certificate.classes())
     text += line(entry.name(), bytesText(static_cast<double>(entry.bytes())));
@@ -104,6 +111,14 @@ std::string planReportJson(const plan::Plan &plan) {
     json["memory"][entry.name()] = entry.bytes();
   json["memory"]["total"] = certificate.total();
   json["memory"]["library_overhead"] = certificate.library_overhead();
+  if (certificate.has_recompute()) {
+    const plan::Recompute &recompute = certificate.recompute();
+    json["recompute"] = {{"policy", recompute.policy()},
+                         {"operations", recompute.operations()},
+                         {"flops", recompute.flops()},
+                         {"kept_bytes", recompute.kept_bytes()},
+                         {"kept_bytes_without", recompute.kept_bytes_without()}};
+  }
   json["live_lower_bound"] = certificate.live_lower_bound();
   json["arena_ratio"] = arenaRatio(plan);
   for (const plan::Certificate::Class &entry : certificate.peak())

@@ -22,15 +22,15 @@ class Export:
     gradient_norm: float  # of all gradients
     runs: dict  # {"sgd": {"hyperparameters", "float64": losses, "bfloat16_apart"}, "adamw": …}
 
-    def compile(self, kind, plan, precision="f32"):
-        """Compiles the model with the optimizer of one run."""
+    def compile(self, kind, plan, precision="f32", *flags):
+        """Compiles the model with the optimizer of one run; what the compiler prints."""
         hyperparameters = dict(self.runs[kind]["hyperparameters"])
         clip = hyperparameters.pop("clip_norm")
         lines = [self.recipe, f"optimizer: {json.dumps(hyperparameters)}", f"clip_norm: {clip}", "seed: 1",
                  f"precision: {{compute: {precision}}}"]  # fmt: skip
         pathlib.Path("recipe.yaml").write_text("\n".join(lines))
         bind = [word for name, size in self.bind.items() for word in ("--bind", f"{name}={size}")]
-        lab.run("moec", "compile", self.model, "--recipe", "recipe.yaml", *bind, "-o", plan)
+        return lab.run("moec", "compile", self.model, "--recipe", "recipe.yaml", *bind, *flags, "-o", plan).stdout
 
     def train(self, plan, *flags):
         """Losses of ten updates."""

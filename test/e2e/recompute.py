@@ -1,0 +1,113 @@
+"""`--recompute full` changes no bit of a loss, a gradient or a weight, needs a smaller step arena, and computes no more than
+one forward again, in the backward and layer by layer.
+
+Presets deep enough for a saving, with dropout, sampled second experts, tokens that are dropped and two micro-batches, in
+float32 and bf16; what fairseq recorded; every model that PyTorch exported. Bits are compared, so there are no tolerances: a
+copy that drew other random numbers, routed other tokens, summed in another order or read a state too late would show in the
+gradients of the first update. Memory is the certificate's.
+"""
+import json
+import os
+import pathlib
+import re
+import sys
+
+import numpy as np
+
+sys.path.insert(0, os.path.join(os.environ["MOEC_ROOT"], "test/e2e/support"))
+import exports
+import fairseq
+import lab
+
+report = lab.Report()
+POLICIES = ("none", "full")
+rows = []
+
+
+def flops(plan, program):
+    return sum(step["flops"] for step in steps(plan, program))
+
+
+def steps(plan, program):
+    return json.loads(lab.run("moec", "inspect", plan, "--steps", program, "--json").stdout)["steps"]
+
+
+def same(name, compiled, run, shrinks):
+    """Compiles and runs a model with both policies. `compiled(plan, *flags)` prints a report as JSON, `run(plan)` returns
+    records. The plan of `full` stays as full.moe."""
+    printed, lines, gradients, states = {}, {}, {}, {}
+    for policy in POLICIES:
+        for path in ("gradients", "state"):
+            pathlib.Path(path).unlink(missing_ok=True)
+        printed[policy] = json.loads(compiled(f"{policy}.moe", "--recompute", policy, "--json"))
+        output = run(f"{policy}.moe", "--save-gradients", "gradients", "--save-state", "state")
+        lines[policy] = [{key: value for key, value in line.items() if re.search(r"loss|gnorm|clip|overflow", key)} for line in output]
+        gradients[policy], states[policy] = lab.load("gradients"), lab.load("state")
+    other = [key for kept, again in ((gradients["none"], gradients["full"]), (states["none"], states["full"]))
+             for key in kept if kept.keys() != again.keys() or kept[key].tobytes() != again[key].tobytes()]  # fmt: skip
+    report.check(len(lines["none"]) > 0 and len(gradients["none"]) > 0 and lines["none"] == lines["full"] and not other,
+                 f"{name}: {len(lines['none'])} updates and {len(gradients['none'])} gradients have the same bits {other[:3]}")  # fmt: skip
+    none, full = (printed[policy]["memory"]["step"] for policy in POLICIES)
+    again = printed["full"]["recompute"]
+    extra = printed["full"]["flops_per_micro_step"] - printed["none"]["flops_per_micro_step"]
+    forward = flops("full.moe", "eval")
+    rows.append((name, none, full, again["kept_bytes_without"], again["kept_bytes"], extra, printed["none"]["flops_per_micro_step"]))
+    report.check("recompute" not in printed["none"] and again["operations"] > 0 and again["kept_bytes"] < again["kept_bytes_without"],
+                 f"{name}: {again['operations']} operations are computed again")  # fmt: skip
+    # Kernels leave out what nobody reads any more, so that a bit less is computed than what is computed again.
+    report.check(0 < extra <= again["flops"] <= forward, f"{name}: {extra:.3g} FLOPs more, a forward has {forward:.3g}")
+    report.check(full <= none * shrinks, f"{name}: a step arena of {full} bytes instead of {none}")
+    return lines
+
+
+# Twelve layers: what is kept of each is its input, of about twenty tensors of that size.
+lab.model("deep.onnx", "--moe-freq", 2, "--moe-expert-count", 4, "--moe-gate-loss-wt", 0.01, "--dropout", 0.1, "--attention-dropout", 0.1,
+          layers=12, width=64, tokens=64)  # fmt: skip
+ids, labels = np.random.default_rng(5).integers(4, 260, (2, 6, 4, 64), dtype=np.int64)
+lab.save("inputs", {"input_ids": ids, "labels": labels})
+for compute in ("f32", "bf16"):
+    recipe = {"optimizer": {"name": "adamw", "lr": 1e-2}, "clip_norm": 1.0, "accumulate": 2, "precision": {"compute": compute}}
+
+    def compiled(plan, *flags):
+        return lab.compile_plan("deep.onnx", plan, 4, 64, *flags, recipe=recipe).stdout
+
+    def run(plan, *flags):
+        return lab.records(lab.run("moerun", "run", plan, "--inputs", "inputs", "--steps", 3, "--seed", 7, "--poison", "--log-format",
+                                   "json", *flags).stdout)  # fmt: skip
+
+    lines = same(f"deep {compute}", compiled, run, 0.5)
+    report.check(min(line["overflow_expert1"] for line in lines["full"]) > 0, "tokens are dropped in every update")
+
+# In the backward, and of each layer only when the gradient has come through all layers after it.
+order = [(index, int(found[2]), found[3]) for index, step in enumerate(steps("full.moe", "micro_step"))
+         if (found := re.match(r"(.*\.)?layers\.(\d+)\..*?(\.again|\.grad)?$", step["name"]))]  # fmt: skip
+again = [(index, layer) for index, layer, kind in order if kind == ".again"]
+report.check(len(again) > 100 and [layer for _, layer in again] == sorted((layer for _, layer in again), reverse=True),
+             f"{len(again)} steps are computed again, the last layer first")  # fmt: skip
+report.check(all(not kind and layer == other or before < index for before, other, kind in order if kind != ".again"
+                 for index, layer in again if other > layer or not kind),
+             "no layer is computed again before the layers after it are through")  # fmt: skip
+
+lab.run("moec", "inspect", "full.moe")
+text = lab.run("moec", "inspect", "full.moe").stdout
+report.check("kept for the backward" in text and "without --recompute full" in text, "moec inspect shows the saving")
+
+for folder in sorted(path.parent.name for path in fairseq.DATA.glob("*/config.json")):
+    golden = fairseq.Golden(folder)
+    golden.prepare()
+    _, batch, seq = golden.inputs["labels"].shape
+    same(folder, lambda plan, *flags: lab.compile_plan(f"{folder}.onnx", plan, batch, seq, *flags, recipe=golden.recipe).stdout,
+         lambda plan, *flags: lab.records(lab.run("moerun", "run", plan, "--init-state", f"{folder}.weights", "--inputs", f"{folder}.inputs",
+                                                  "--steps", 2, "--log-format", "json", *flags).stdout), 0.95)  # fmt: skip
+
+for export in exports.all_of():
+    kind = next(iter(export.runs))
+    for compute in ("f32", "bf16"):
+        same(f"{export.name} {compute}", lambda plan, *flags: export.compile(kind, plan, compute, *flags),
+             lambda plan, *flags: lab.records(lab.run("moerun", "run", plan, "--inputs", export.inputs, "--steps", 2, "--log-format",
+                                                      "json", *flags).stdout), 1.0)  # fmt: skip
+
+print(f"\n{'model':24} {'step arena, none':>16} {'full':>12} {'kept, none':>12} {'full':>12} {'extra FLOPs':>12}")
+for name, none, full, without, kept, extra, total in rows:
+    print(f"{name:24} {none:16} {full:12} {without:12} {kept:12} {100 * extra / total:10.1f} %")
+report.finish()
