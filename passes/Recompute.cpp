@@ -38,7 +38,13 @@ struct RecomputePass : impl::RecomputeBase<RecomputePass> {
     Block &block = step.getBody().front();
     llvm::DenseSet<Operation *> forward = forwardPart(block);
     uint64_t before = bytesKept(block, forward);
-    Rematerialized done = rematerialize(block, forward, Layers(block, forward).boundaries());
+    Layers layers(block, forward);
+    if (layers.names().empty())
+      getOperation().emitWarning()
+          << "--recompute " << policy
+          << " changes nothing: no layers were found, as names of parameters with the number of a "
+             "layer, decoder.layers.3.fc1.weight, tell them; export the model with its names";
+    Rematerialized done = rematerialize(block, forward, layers.boundaries());
     // A state that copies read must not be overwritten before them.
     if (failed(sortByDependencies(block)))
       return signalPassFailure();

@@ -14,7 +14,13 @@
 // RUN: echo "module {}" | not moe-opt --recompute=policy=full 2>&1 | FileCheck %s --check-prefix=EMPTY
 // RUN: not moe-opt %t.none.mlir --recompute=policy=layers 2>&1 | FileCheck %s --check-prefix=LAYERS
 
+// Names without numbers: that nothing is saved is said.
+// RUN: sed 's/layers.0/first/g;s/layers.1/second/g' %t.none.mlir | moe-opt --recompute=policy=full 2>&1 | FileCheck %s --check-prefix=NAMELESS
+
 // ALONE: module {
+// NAMELESS: warning: --recompute full changes nothing: no layers were found
+// NAMELESS: moe.recompute = {flops = 0.000000e+00 : f64, kept_bytes = [[BYTES:[0-9]+]] : i64, kept_bytes_without = [[BYTES]] : i64, operations = 0 : i64
+// NAMELESS-NOT: moe.recomputed
 // EMPTY: error: there is no program @micro_step
 // A policy that is not there must not be taken for none: the memory plan would be another one than asked for.
 // LAYERS: error: --recompute layers does not exist; there are none and full
