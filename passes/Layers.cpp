@@ -196,7 +196,7 @@ void Layers::findPlaces() {
       if (const Node *from = nodeOf(computedValue(operand)); from && !from->constant)
         node.place = std::max(node.place, from->place);
     bool isInside = node.place % 2 == 1;
-    if (isInside && node.foreign && nextOf(node.op) != node.place / 2)
+    if (isInside && node.foreign && nextOf(node.op) == kNone)
       ++node.place;
   }
 }

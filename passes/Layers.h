@@ -32,8 +32,8 @@ mlir::Value computedValue(mlir::Value value);
 
 /// Layers of a forward program, found by the numbers in names of parameters: an operation belongs to the layer whose
 /// parameters it reads or after whose parts it is named, others to the last layer that they depend on. What reads a
-/// parameter of no layer and leads to no further part of the layer (the norm and the projection to the vocabulary at
-/// the end) belongs to none, and neither does what depends on no layer.
+/// parameter of no layer and leads to no further part of any (the norm and the projection to the vocabulary at the end)
+/// belongs to none, and neither does what depends on no layer.
 class Layers {
 public:
   /// `forward`: operations of `block`, closed under operands.

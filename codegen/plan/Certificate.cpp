@@ -8,7 +8,6 @@
 #include "ir/Ops.h"
 #include "mlir/Dialect/Func/IR/FuncOps.h"
 #include "passes/BufferTable.h"
-#include "passes/Rematerialize.h"
 
 using namespace mlir;
 using namespace moe::ir;
@@ -90,15 +89,6 @@ FailureOr<plan::Certificate> makeCertificate(ModuleOp module) {
           compute && compute.getBufferUse().kind == BufferUse::Kind::Compute)
         flops += compute.getCost().flops;
     certificate.set_flops_per_micro_step(flops);
-  }
-  if (auto recompute = module->getAttrOfType<DictionaryAttr>(kRecomputeAttr)) {
-    auto number = [&](StringRef key) { return recompute.getAs<IntegerAttr>(key).getInt(); };
-    plan::Recompute *entry = certificate.mutable_recompute();
-    entry->set_policy(recompute.getAs<StringAttr>("policy").str());
-    entry->set_operations(number("operations"));
-    entry->set_flops(recompute.getAs<FloatAttr>("flops").getValueAsDouble());
-    entry->set_kept_bytes(static_cast<uint64_t>(number("kept_bytes")));
-    entry->set_kept_bytes_without(static_cast<uint64_t>(number("kept_bytes_without")));
   }
   return certificate;
 }

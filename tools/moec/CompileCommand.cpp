@@ -7,6 +7,7 @@
 #include "tools/moec/CompileCommand.h"
 
 #include "codegen/plan/EmitPlan.h"
+#include "passes/Rematerialize.h"
 #include "runtime/plan/Validator.h"
 #include "tools/moec/CompilerSession.h"
 #include "tools/moec/Report.h"
@@ -64,6 +65,15 @@ int emitPhase(const Arguments &args, ir::Phase phase, std::ostream &out, std::os
   return 0;
 }
 
+/// What `recompute` has left in the module.
+std::optional<KeptBytes> keptBytes(ModuleOp module) {
+  auto recompute = module->getAttrOfType<DictionaryAttr>(ir::kRecomputeAttr);
+  if (!recompute)
+    return std::nullopt;
+  auto bytes = [&](StringRef key) { return static_cast<uint64_t>(recompute.getAs<IntegerAttr>(key).getInt()); };
+  return KeptBytes{recompute.getAs<StringAttr>("policy").str(), bytes("kept_bytes"), bytes("kept_bytes_without")};
+}
+
 int compile(const Arguments &args, std::ostream &out, std::ostream &err) {
   CompilerSession session(err);
   ModuleOp module = session.run(args.flags, ir::Phase::Place);
@@ -94,7 +104,8 @@ int compile(const Arguments &args, std::ostream &out, std::ostream &err) {
   }
   if (auto written = file->write(args.output); !written)
     return report({written.error()}, err);
-  out << (args.json ? planReportJson(file->plan) : planReport(file->plan, args.output));
+  std::optional<KeptBytes> kept = keptBytes(module);
+  out << (args.json ? planReportJson(file->plan, kept) : planReport(file->plan, args.output, kept));
   return 0;
 }
 

@@ -58,6 +58,23 @@ std::map<std::string, int> stepKinds(const plan::Program &program) {
   return kinds;
 }
 
+/// Steps that compute a value of the forward again (passes/Rematerialize.h names them so), and their FLOPs.
+struct Again {
+  int64_t steps = 0;
+  double flops = 0;
+};
+
+Again computedAgain(const plan::Plan &plan) {
+  Again again;
+  for (const plan::Program &program : plan.programs())
+    for (const plan::Step &step : program.steps())
+      if (program.name() == "micro_step" && step.name().ends_with(".again")) {
+        ++again.steps;
+        again.flops += step.flops();
+      }
+  return again;
+}
+
 } // namespace
 
 std::string bytesText(double bytes) {
@@ -70,17 +87,16 @@ std::string bytesText(double bytes) {
   return number(bytes, unit == 0 ? "%.0f " : "%.2f ") + units[unit];
 }
 
-std::string planReport(const plan::Plan &plan, const std::string &path) {
+std::string planReport(const plan::Plan &plan, const std::string &path, const std::optional<KeptBytes> &kept) {
   const plan::Certificate &certificate = plan.certificate();
   std::string text = path + "\n";
   text += line("parameters", std::to_string(parameterCount(plan)));
   text += line("FLOPs per micro-step", number(certificate.flops_per_micro_step(), "%.3e"));
-  if (certificate.has_recompute()) {
-    const plan::Recompute &recompute = certificate.recompute();
-    text += line("  computed again in the backward", number(recompute.flops(), "%.3e"));
-    text += line("kept for the backward", bytesText(static_cast<double>(recompute.kept_bytes())));
-    text += line("  without --recompute " + recompute.policy(),
-                 bytesText(static_cast<double>(recompute.kept_bytes_without())));
+  if (Again again = computedAgain(plan); again.steps > 0)
+    text += line("  of them computed again in the backward", number(again.flops, "%.3e"));
+  if (kept) {
+    text += line("kept for the backward", bytesText(static_cast<double>(kept->with)));
+    text += line("  without --recompute " + kept->policy, bytesText(static_cast<double>(kept->without)));
   }
   text += "memory per rank\n";
   for (const plan::Certificate::Class &entry : certificate.classes())
@@ -102,7 +118,7 @@ std::string planReport(const plan::Plan &plan, const std::string &path) {
   return text;
 }
 
-std::string planReportJson(const plan::Plan &plan) {
+std::string planReportJson(const plan::Plan &plan, const std::optional<KeptBytes> &kept) {
   const plan::Certificate &certificate = plan.certificate();
   nlohmann::json json;
   json["parameters"] = parameterCount(plan);
@@ -111,13 +127,12 @@ std::string planReportJson(const plan::Plan &plan) {
     json["memory"][entry.name()] = entry.bytes();
   json["memory"]["total"] = certificate.total();
   json["memory"]["library_overhead"] = certificate.library_overhead();
-  if (certificate.has_recompute()) {
-    const plan::Recompute &recompute = certificate.recompute();
-    json["recompute"] = {{"policy", recompute.policy()},
-                         {"operations", recompute.operations()},
-                         {"flops", recompute.flops()},
-                         {"kept_bytes", recompute.kept_bytes()},
-                         {"kept_bytes_without", recompute.kept_bytes_without()}};
+  if (Again again = computedAgain(plan); again.steps > 0 || kept)
+    json["recompute"] = {{"steps", again.steps}, {"flops", again.flops}};
+  if (kept) {
+    json["recompute"]["policy"] = kept->policy;
+    json["recompute"]["kept_bytes"] = kept->with;
+    json["recompute"]["kept_bytes_without"] = kept->without;
   }
   json["live_lower_bound"] = certificate.live_lower_bound();
   json["arena_ratio"] = arenaRatio(plan);

@@ -9,6 +9,7 @@
 
 #include "runtime/plan/plan.pb.h"
 
+#include <optional>
 #include <string>
 
 namespace moe::tools {
@@ -16,10 +17,18 @@ namespace moe::tools {
 /// "1.25 GiB"
 std::string bytesText(double bytes);
 
+/// What the backward reads of what the forward computes, in bytes, with and without `--recompute`.
+struct KeptBytes {
+  std::string policy;
+  uint64_t with = 0, without = 0;
+};
+
 /// Certificate, largest buffers at the peak, steps and kernels per program. `path` names the plan.
-std::string planReport(const plan::Plan &plan, const std::string &path);
+/// `kept`: what the compiler knows of the saving, if the micro-step computes values again; not in the plan.
+std::string planReport(const plan::Plan &plan, const std::string &path,
+                       const std::optional<KeptBytes> &kept = std::nullopt);
 /// The same as one JSON object on one line.
-std::string planReportJson(const plan::Plan &plan);
+std::string planReportJson(const plan::Plan &plan, const std::optional<KeptBytes> &kept = std::nullopt);
 
 } // namespace moe::tools
 
