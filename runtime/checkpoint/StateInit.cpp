@@ -13,6 +13,7 @@
 #include "runtime/checkpoint/ParameterFile.h"
 #include "runtime/core/HostSlice.h"
 #include "runtime/cpu/kernels/Philox.h"
+#include "runtime/plan/Pieces.h"
 
 #include <algorithm>
 #include <cmath>
@@ -43,19 +44,19 @@ private:
 } // namespace
 
 void drawUniform(std::span<std::byte> target, plan::DType type, uint64_t seed, std::string_view name, double low,
-                 double high) {
+                 double high, uint64_t first) {
   Draws draws(seed, name);
   const size_t count = target.size() / elementSize(type);
   for (size_t i = 0; i < count; ++i)
-    storeNumber(type, target, int64_t(i), low + (high - low) * draws(i).first);
+    storeNumber(type, target, int64_t(i), low + (high - low) * draws(first + i).first);
 }
 
 void drawNormal(std::span<std::byte> target, plan::DType type, uint64_t seed, std::string_view name, double mean,
-                double stddev) {
+                double stddev, uint64_t first) {
   Draws draws(seed, name);
   const size_t count = target.size() / elementSize(type);
   for (size_t i = 0; i < count; ++i) {
-    auto [u, v] = draws(i);
+    auto [u, v] = draws(first + i);
     double normal = std::sqrt(-2 * std::log(u + 0x1p-54)) * std::cos(2 * std::numbers::pi * v);
     storeNumber(type, target, int64_t(i), mean + stddev * normal);
   }
@@ -70,19 +71,31 @@ static Status copyInline(const plan::StateTensor &tensor, std::span<std::byte> t
   return {};
 }
 
+/// Elements of a tensor from `first` on, if each of them has a value of its own.
+static void fillDrawn(const plan::StateTensor &tensor, std::span<std::byte> target, uint64_t seed, uint64_t first) {
+  const plan::Initial &initial = tensor.initial();
+  if (initial.has_uniform())
+    return drawUniform(target, tensor.dtype(), seed, tensor.name(), initial.uniform().low(), initial.uniform().high(),
+                       first);
+  if (initial.has_normal())
+    return drawNormal(target, tensor.dtype(), seed, tensor.name(), initial.normal().mean(), initial.normal().stddev(),
+                      first);
+  for (size_t i = 0, count = target.size() / elementSize(tensor.dtype()); i < count; ++i)
+    storeNumber(tensor.dtype(), target, int64_t(i), initial.constant().value());
+}
+
+static bool isDrawn(const plan::Initial &initial) {
+  return initial.has_constant() || initial.has_uniform() || initial.has_normal();
+}
+
 static Status fillOne(const plan::StateTensor &tensor, std::span<std::byte> target, uint64_t seed,
                       ModelFiles &modelFiles) {
   const plan::Initial &initial = tensor.initial();
   switch (initial.value_case()) {
   case plan::Initial::kConstant:
-    for (size_t i = 0, count = target.size() / elementSize(tensor.dtype()); i < count; ++i)
-      storeNumber(tensor.dtype(), target, int64_t(i), initial.constant().value());
-    return {};
   case plan::Initial::kUniform:
-    drawUniform(target, tensor.dtype(), seed, tensor.name(), initial.uniform().low(), initial.uniform().high());
-    return {};
   case plan::Initial::kNormal:
-    drawNormal(target, tensor.dtype(), seed, tensor.name(), initial.normal().mean(), initial.normal().stddev());
+    fillDrawn(tensor, target, seed, 0);
     return {};
   case plan::Initial::kFile:
     return modelFiles.read(tensor, target);
@@ -109,6 +122,23 @@ static Status zeroRows(const plan::StateTensor &tensor, std::span<std::byte> tar
   return {};
 }
 
+/// What this rank has of a tensor. What is drawn is drawn in its slice, what a file holds is read as a whole.
+static Status fillPart(Session &session, const plan::StateTensor &tensor, uint64_t seed, ModelFiles &modelFiles) {
+  std::span<const int64_t> shape(tensor.shape().data(), size_t(tensor.shape_size()));
+  const size_t width = elementSize(tensor.dtype());
+  std::span<std::byte> slice = session.bytes(tensor.slice());
+  if (isDrawn(tensor.initial()) && tensor.initial().zero_rows().empty() && slice.size() == tensor.slice().bytes()) {
+    for (const Piece &piece : piecesOf(session.plan(), tensor, session.rank()))
+      fillDrawn(tensor, slice.subspan(piece.local * width, piece.count * width), seed, piece.global);
+    return {};
+  }
+  std::vector<std::byte> whole(size_t(elementCount(shape)) * width);
+  Status status = fillOne(tensor, whole, seed, modelFiles);
+  if (status)
+    status = zeroRows(tensor, whole);
+  return status ? scatterTensor(session, tensor, whole) : status;
+}
+
 Status initialiseState(Session &session, const StateSources &sources) {
   const plan::Plan &plan = session.plan();
   ModelFiles modelFiles(plan.header().model(), sources.weights);
@@ -118,13 +148,7 @@ Status initialiseState(Session &session, const StateSources &sources) {
       continue;
     std::span<const int64_t> shape(tensor.shape().data(), size_t(tensor.shape_size()));
     if (!isWhole(plan, tensor)) {
-      std::vector<std::byte> whole(size_t(elementCount(shape)) * elementSize(tensor.dtype()));
-      Status status = fillOne(tensor, whole, sources.seed, modelFiles);
-      if (status)
-        status = zeroRows(tensor, whole);
-      if (status)
-        status = scatterTensor(session, tensor, whole);
-      if (!status)
+      if (Status status = fillPart(session, tensor, sources.seed, modelFiles); !status)
         return status;
       continue;
     }

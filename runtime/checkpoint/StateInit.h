@@ -34,11 +34,12 @@ Status initialiseState(Session &session, const StateSources &sources);
 /// and 1 as one 64-bit integer >> 11) * 2^-53 and v likewise of words 2 and 3:
 ///   uniform: low + (high - low) * u
 ///   normal:  mean + stddev * sqrt(-2 ln(u + 2^-54)) * cos(2 pi v)        (Box and Muller, 1958)
-/// in double, rounded once to `type`. `target` holds a whole number of elements.
+/// in double, rounded once to `type`. `target` holds a whole number of elements, of which the first is element `first`
+/// of the tensor.
 void drawUniform(std::span<std::byte> target, plan::DType type, uint64_t seed, std::string_view name, double low,
-                 double high);
+                 double high, uint64_t first = 0);
 void drawNormal(std::span<std::byte> target, plan::DType type, uint64_t seed, std::string_view name, double mean,
-                double stddev);
+                double stddev, uint64_t first = 0);
 
 } // namespace moe
 
