@@ -6,6 +6,7 @@
 
 #include "frontend/onnx/Model.h"
 #include "frontend/onnx/ExternalData.h"
+#include "frontend/onnx/States.h"
 #include "llvm/ADT/StringSet.h"
 #include "llvm/ADT/Twine.h"
 #include "llvm/Support/MemoryBuffer.h"
@@ -132,13 +133,16 @@ unsigned onnxElementBytes(int32_t dataType) {
 }
 
 std::optional<int64_t> elementCount(const onnx::TensorProto &tensor) {
+  // An extent of zero does not make the others any smaller.
   int64_t count = 1;
+  bool empty = false;
   for (int64_t extent : tensor.dims()) {
-    if (extent < 0 || (extent > 0 && count > kMaxElements / extent))
+    if (extent < 0 || extent > kMaxElements / count)
       return std::nullopt;
-    count *= extent;
+    empty |= extent == 0;
+    count *= std::max<int64_t>(extent, 1);
   }
-  return count;
+  return empty ? 0 : count;
 }
 
 std::unique_ptr<Model> Model::read(const std::string &path, std::vector<Diagnostic> &diagnostics) {
@@ -282,11 +286,20 @@ void Model::checkTensor(const onnx::TensorProto &tensor, ExternalDataCheck &exte
 
 void Model::checkGraph(std::vector<Diagnostic> &diagnostics) const {
   llvm::StringSet<> known;
-  for (const onnx::TensorProto &tensor : graph().initializer())
+  for (const onnx::TensorProto &tensor : graph().initializer()) {
     if (!known.insert(tensor.name()).second)
       diagnostics.push_back({"initializer '" + tensor.name() + "' is defined twice", file, "", kDamaged});
-  for (const onnx::ValueInfoProto &input : graph().input())
+    if (tensor.name() == kRngState)
+      diagnostics.push_back({"no initializer can have the name '" + tensor.name() + "'", file,
+                             "moec counts updates under it", "give it another name"});
+  }
+  // Old files list initializers among the inputs.
+  llvm::StringSet<> inputs;
+  for (const onnx::ValueInfoProto &input : graph().input()) {
+    if (input.name().empty() || !inputs.insert(input.name()).second)
+      diagnostics.push_back({"input '" + input.name() + "' is defined twice or has no name", file, "", kDamaged});
     known.insert(input.name());
+  }
   checkNodes(graph().node(), known, file, diagnostics);
 }
 

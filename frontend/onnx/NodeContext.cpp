@@ -28,6 +28,18 @@ Attribute extremeOfNothing(Builder &builder, Type element, bool maximum) {
                                                  : llvm::APInt::getSignedMaxValue(width));
 }
 
+/// Whether a product of extents, some of them perhaps, leaves what sizes are computed with. An extent of zero hides
+/// nothing: shapes are taken apart, and the other extents may meet again.
+bool isTooLarge(llvm::ArrayRef<int64_t> shape) {
+  int64_t count = 1;
+  for (int64_t extent : shape) {
+    if (extent > kMaxElements / count)
+      return true;
+    count *= std::max<int64_t>(extent, 1);
+  }
+  return false;
+}
+
 } // namespace
 
 NodeContext::NodeContext(Program &program, Scope &scope, const onnx::NodeProto &node, int64_t opset)
@@ -211,6 +223,10 @@ Operation *NodeContext::finish(OperationState &state, Infer infer) {
       fail(message);
       return nullptr;
     }
+    if (llvm::any_of(types, [](Type type) { return isTooLarge(cast<RankedTensorType>(type).getShape()); })) {
+      fail("a result would have more than 2^40 elements");
+      return nullptr;
+    }
     state.types.assign(types.begin(), types.end());
   }
   Operation *op = builder.create(state);
@@ -263,13 +279,9 @@ Type NodeContext::element(Value value) const {
 }
 
 RankedTensorType NodeContext::type(llvm::ArrayRef<int64_t> shape, Type element) {
-  int64_t count = 1;
-  for (int64_t extent : shape) {
-    if (extent < 0 || (extent > 0 && count > kMaxElements / extent)) {
-      fail("a result would have a negative extent or more than 2^40 elements");
-      return RankedTensorType::get({}, element);
-    }
-    count *= extent;
+  if (llvm::any_of(shape, [](int64_t extent) { return extent < 0; }) || isTooLarge(shape)) {
+    fail("a result would have a negative extent or more than 2^40 elements");
+    return RankedTensorType::get({}, element);
   }
   return RankedTensorType::get(shape, element);
 }

@@ -4,7 +4,7 @@
 //
 //===----------------------------------------------------------------------------------------------------------------===//
 
-#include "frontend/onnx/OpTable.h"
+#include "frontend/onnx/OpTables.h"
 #include "llvm/ADT/STLExtras.h"
 #include "llvm/ADT/StringMap.h"
 #include "llvm/ADT/Twine.h"
@@ -21,30 +21,7 @@ std::string key(llvm::StringRef domain, llvm::StringRef name) {
 
 Index buildIndex() {
   Index index;
-  for (llvm::ArrayRef<OpEntry> table : {elementwiseOps(),
-                                        constantOps(),
-                                        shapeOps(),
-                                        indexOps(),
-                                        reductionOps(),
-                                        matrixOps(),
-                                        networkOps(),
-                                        gatherScatterOps(),
-                                        orderOps(),
-                                        einsumOps(),
-                                        sequenceOps(),
-                                        controlOps(),
-                                        roundingOps(),
-                                        activationOps(),
-                                        normalizationOps(),
-                                        attentionOps(),
-                                        padOps(),
-                                        convolutionOps(),
-                                        trigonometricOps(),
-                                        lossOps(),
-                                        moecOps(),
-                                        contribOps(),
-                                        contribAttentionOps(),
-                                        contribMoeOps()})
+  for (llvm::ArrayRef<OpEntry> table : opTables())
     for (const OpEntry &entry : table)
       index[key(entry.domain, entry.name)].push_back(&entry);
   for (auto &entry : index)
@@ -60,6 +37,33 @@ const std::vector<const OpEntry *> &entries(llvm::StringRef domain, llvm::String
 }
 
 } // namespace
+
+std::vector<llvm::ArrayRef<OpEntry>> opTables() {
+  return {elementwiseOps(),
+          constantOps(),
+          shapeOps(),
+          indexOps(),
+          reductionOps(),
+          matrixOps(),
+          networkOps(),
+          gatherScatterOps(),
+          orderOps(),
+          einsumOps(),
+          sequenceOps(),
+          controlOps(),
+          roundingOps(),
+          activationOps(),
+          normalizationOps(),
+          attentionOps(),
+          padOps(),
+          convolutionOps(),
+          trigonometricOps(),
+          lossOps(),
+          moecOps(),
+          contribOps(),
+          contribAttentionOps(),
+          contribMoeOps()};
+}
 
 const OpEntry *findOp(llvm::StringRef domain, llvm::StringRef name, int64_t opset) {
   const OpEntry *best = nullptr;

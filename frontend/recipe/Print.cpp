@@ -78,10 +78,16 @@ std::string text(int64_t value) {
   return std::to_string(value);
 }
 
-/// Double quotes protect everything that YAML would read as something else.
+/// Double quotes protect everything that YAML would read as something else, but for what ends lines and is not printed.
 std::string quoted(const std::string &value) {
+  constexpr char digits[] = "0123456789ABCDEF";
   std::string result = "\"";
   for (char each : value) {
+    const auto code = static_cast<unsigned char>(each);
+    if (code < 0x20 || code == 0x7f) {
+      result += {'\\', 'x', digits[code / 16], digits[code % 16]};
+      continue;
+    }
     if (each == '"' || each == '\\')
       result += '\\';
     result += each;

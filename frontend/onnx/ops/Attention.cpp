@@ -34,7 +34,7 @@ Value repeatedHeads(NodeContext &n, Value x, int64_t heads) {
   if (n.failed() || n.shape(x)[1] == heads)
     return x;
   Shape s = n.shape(x);
-  if (heads % s[1] != 0) {
+  if (s[1] == 0 || heads % s[1] != 0) {
     n.fail("the number of query heads is no multiple of that of key heads");
     return {};
   }
@@ -178,8 +178,8 @@ void rotaryEmbedding(NodeContext &n) {
     cosines = n.make<ir::GatherOp>(cosines, positions);
     sines = n.make<ir::GatherOp>(sines, positions);
   }
-  if (!n.failed() &&
-      (n.rank(cosines) != 3 || n.shape(cosines)[2] != half || turned > shape[3] || n.shape(sines) != n.shape(cosines)))
+  if (!n.failed() && (n.rank(cosines) != 3 || n.shape(cosines)[2] != half || turned != 2 * half || turned > shape[3] ||
+                      n.shape(sines) != n.shape(cosines)))
     n.fail("the tables of angles do not fit the heads");
   if (n.failed())
     return n.output(0, {});

@@ -43,6 +43,12 @@ void passOutput(NodeContext &n, Scope &inner, llvm::StringRef name, int index) {
     n.program.share(inner, name, n.scope, n.node.output(index));
 }
 
+/// Loops around one another end by the limit of nodes, which counts none in a body without.
+void refuseEmpty(NodeContext &n, const onnx::GraphProto *body) {
+  if (body && body->node().empty())
+    n.fail("its body has no nodes");
+}
+
 void branch(NodeContext &n) {
   std::optional<double> condition = n.scalar(0);
   const onnx::GraphProto *body = condition ? graph(n, *condition != 0.0 ? "then_branch" : "else_branch") : nullptr;
@@ -88,6 +94,7 @@ void loop(NodeContext &n) {
   const int scanned = body ? body->output_size() - 1 - carried : 0;
   if (body && (body->input_size() != carried + 2 || scanned < 0 || n.node.output_size() > carried + scanned))
     n.fail("its body does not fit its operands and results");
+  refuseEmpty(n, body);
   std::vector<Sequence> elements(static_cast<size_t>(std::max(scanned, 0)));
   // Names of the carried values, and the scope in which they mean them.
   std::vector<std::string> names;
@@ -95,6 +102,7 @@ void loop(NodeContext &n) {
   for (int i = 0; i < carried; ++i)
     names.push_back(n.node.input(i + 2));
   std::unique_ptr<Scope> previous;
+  const size_t gaps = n.program.session.gaps.size();
   for (int64_t iteration = 0; !n.failed() && goesOn && static_cast<double>(iteration) < limit; ++iteration) {
     if (iteration == kMaxIterations) {
       n.fail("it runs more than " + llvm::Twine(kMaxIterations) + " times, too many to unroll");
@@ -120,6 +128,9 @@ void loop(NodeContext &n) {
     for (int i = 0; i < scanned; ++i)
       elements[static_cast<size_t>(i)].push_back(n.program.lookup(*inner, body->output(1 + carried + i).name()));
     previous = std::move(inner);
+    // What cannot be imported once cannot be the next time, and one message is enough.
+    if (n.program.session.gaps.size() > gaps)
+      break;
   }
   for (int i = 0; i < carried; ++i)
     passOutput(n, previous ? *previous : n.scope, names[static_cast<size_t>(i)], i);
@@ -136,6 +147,7 @@ void scan(NodeContext &n) {
   if (body && (scans < 1 || body->input_size() != n.node.input_size() || outputs < 0 ||
                n.node.output_size() > body->output_size()))
     n.fail("its body does not fit its operands and results");
+  refuseEmpty(n, body);
   auto perScan = [&](const char *name, int count) {
     Shape list = n.integerList(name).value_or(Shape(static_cast<size_t>(std::max(count, 0)), 0));
     if (static_cast<int>(list.size()) != count)
@@ -157,6 +169,7 @@ void scan(NodeContext &n) {
   if (length > kMaxIterations)
     n.fail("it runs " + llvm::Twine(length) + " times, too many to unroll");
   std::unique_ptr<Scope> previous;
+  const size_t gaps = n.program.session.gaps.size();
   std::vector<Sequence> elements(static_cast<size_t>(std::max(outputs, 0)));
   for (int64_t step = 0; step < length && !n.failed(); ++step) {
     auto inner = std::make_unique<Scope>(scopeOf(n, *body, std::to_string(step)));
@@ -175,6 +188,9 @@ void scan(NodeContext &n) {
     for (int i = 0; i < outputs; ++i)
       elements[static_cast<size_t>(i)].push_back(n.program.lookup(*inner, body->output(states + i).name()));
     previous = std::move(inner);
+    // What cannot be imported once cannot be the next time, and one message is enough.
+    if (n.program.session.gaps.size() > gaps)
+      break;
   }
   for (int i = 0; i < states && i < n.node.output_size(); ++i)
     passOutput(n, previous ? *previous : n.scope, previous ? body->output(i).name() : n.node.input(i), i);
@@ -192,6 +208,7 @@ void sequenceMap(NodeContext &n) {
   const onnx::GraphProto *body = graph(n, "body");
   if (body && (body->input_size() != n.node.input_size() || n.node.output_size() > body->output_size()))
     n.fail("its body does not fit its operands and results");
+  refuseEmpty(n, body);
   const size_t length = n.sequence(0).size();
   std::vector<Sequence> results(static_cast<size_t>(n.node.output_size()));
   for (size_t place = 0; place < length && !n.failed(); ++place) {

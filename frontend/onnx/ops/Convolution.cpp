@@ -8,7 +8,7 @@
 //===----------------------------------------------------------------------------------------------------------------===//
 
 #include "frontend/onnx/OpTable.h"
-#include "frontend/onnx/ops/Support.h"
+#include "frontend/onnx/ops/Checks.h"
 
 using namespace mlir;
 
@@ -52,6 +52,11 @@ std::vector<Window> windows(NodeContext &n, llvm::ArrayRef<int64_t> extents, llv
   std::vector<Window> result;
   for (size_t d = 0; d < spatial && !n.failed(); ++d) {
     Window &window = result.emplace_back(extents[d], sizes[d], strides[d], dilations[d]);
+    // Positions are products of both.
+    if (window.size > 1 && window.dilation > kMaxElements / window.size) {
+      n.fail("its dilated window is too large");
+      break;
+    }
     if (automatic == "NOTSET") {
       window.before = pads[d];
       window.after = pads[d + spatial];
@@ -92,8 +97,9 @@ Value unfolded(NodeContext &n, Value x, int64_t axis, const Window &window) {
     x = n.make<ir::SliceOp>(x, starts, limits, strides);
   } else {
     Shape positions;
-    n.type({count, window.size}, n.builder.getI64Type()); // refuses what would not fit
-    for (int64_t i = 0; i < count && !n.failed(); ++i)
+    if (!mayList(n, count) || !mayList(n, window.size) || !mayList(n, count * window.size))
+      return {};
+    for (int64_t i = 0; i < count; ++i)
       for (int64_t k = 0; k < window.size; ++k)
         positions.push_back(i * window.stride + k * window.dilation);
     x = pick(n, x, axis, positions);
@@ -112,7 +118,7 @@ void convolution(NodeContext &n) {
   const Shape from = n.shape(x), kernel = n.shape(filters);
   const int64_t groups = n.integer("group", 1);
   if (!n.failed() && (from.size() < 3 || kernel.size() != from.size() || groups < 1 || kernel[0] % groups != 0 ||
-                      groups > from[1] || from[1] != kernel[1] * groups))
+                      from[1] % groups != 0 || kernel[1] != from[1] / groups))
     n.fail("the filters do not fit the channels of the input");
   if (n.failed())
     return n.output(0, {});

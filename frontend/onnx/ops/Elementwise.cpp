@@ -5,7 +5,7 @@
 //===----------------------------------------------------------------------------------------------------------------===//
 
 #include "frontend/onnx/OpTable.h"
-#include "frontend/onnx/ops/Support.h"
+#include "frontend/onnx/ops/Checks.h"
 
 using namespace mlir;
 
@@ -35,7 +35,9 @@ template <typename Op> void nary(NodeContext &n) {
 
 void mean(NodeContext &n) {
   llvm::SmallVector<Value> values = broadcastOperands(n);
-  if (n.failed() || values.empty())
+  if (values.empty())
+    n.fail("it has no operands");
+  if (n.failed())
     return n.output(0, {});
   Value sum = values.front();
   for (Value value : llvm::drop_begin(values))
@@ -62,7 +64,7 @@ Value integerPower(NodeContext &n, Value base, Value exponent) {
 }
 
 void power(NodeContext &n) {
-  llvm::SmallVector<Value> values = broadcastOperands(n);
+  llvm::SmallVector<Value> values = broadcastOperands(n, 2);
   if (n.failed())
     return n.output(0, {});
   const Type element = n.element(values[0]);
@@ -79,12 +81,12 @@ void power(NodeContext &n) {
 }
 
 template <ir::ComparePredicate predicate> void comparison(NodeContext &n) {
-  llvm::SmallVector<Value> values = broadcastOperands(n);
+  llvm::SmallVector<Value> values = broadcastOperands(n, 2);
   n.output(0, n.failed() ? Value() : n.make<ir::CompareOp>(predicate, values[0], values[1]));
 }
 
 void where(NodeContext &n) {
-  llvm::SmallVector<Value> values = broadcastOperands(n);
+  llvm::SmallVector<Value> values = broadcastOperands(n, 3);
   n.output(0, n.failed() ? Value() : n.make<ir::SelectOp>(values[0], values[1], values[2]));
 }
 
@@ -106,7 +108,7 @@ void isInf(NodeContext &n) {
 }
 
 void exclusiveOr(NodeContext &n) {
-  llvm::SmallVector<Value> values = broadcastOperands(n);
+  llvm::SmallVector<Value> values = broadcastOperands(n, 2);
   n.output(0, n.failed() ? Value() : n.make<ir::CompareOp>(ir::ComparePredicate::NE, values[0], values[1]));
 }
 

@@ -7,7 +7,7 @@
 //===----------------------------------------------------------------------------------------------------------------===//
 
 #include "frontend/onnx/OpTable.h"
-#include "frontend/onnx/ops/Support.h"
+#include "frontend/onnx/ops/Checks.h"
 
 using namespace mlir;
 
@@ -26,8 +26,9 @@ struct Rows {
 Rows rowsOfTuples(NodeContext &n, llvm::ArrayRef<int64_t> extents, Value indices, int64_t batchDims) {
   Shape shape = n.shape(indices);
   const auto rank = static_cast<int64_t>(extents.size());
-  if (shape.empty() || batchDims < 0 || batchDims >= static_cast<int64_t>(shape.size()) ||
-      batchDims + shape.back() > rank || extents.take_front(batchDims) != llvm::ArrayRef(shape).take_front(batchDims)) {
+  if (!isa<IntegerType>(n.element(indices)) || shape.empty() || batchDims < 0 ||
+      batchDims >= static_cast<int64_t>(shape.size()) || batchDims + shape.back() > rank ||
+      extents.take_front(batchDims) != llvm::ArrayRef(shape).take_front(batchDims)) {
     n.fail("the indices do not fit the dimensions of the data");
     return {};
   }
@@ -59,7 +60,7 @@ Rows rowsOfTuples(NodeContext &n, llvm::ArrayRef<int64_t> extents, Value indices
 /// Index `indices` [i…] along `axis` of a tensor of `extents`, the other coordinates being those of the index itself.
 Rows rowsOfElements(NodeContext &n, llvm::ArrayRef<int64_t> extents, Value indices, int64_t axis) {
   Shape shape = n.shape(indices);
-  bool fits = shape.size() == extents.size();
+  bool fits = isa<IntegerType>(n.element(indices)) && shape.size() == extents.size();
   for (size_t d = 0; fits && d < shape.size(); ++d)
     fits = static_cast<int64_t>(d) == axis || shape[d] <= extents[d];
   if (!fits) {
@@ -100,6 +101,8 @@ void gatherElements(NodeContext &n) {
 /// Rows of `table` [R, …] replaced by rows of `terms` [count, …] at places known at compile time; the last one wins.
 Value overwritten(NodeContext &n, Value table, Value terms, const ir::HostTensor &places) {
   const int64_t rows = n.shape(table).front();
+  if (!mayList(n, rows))
+    return {};
   Shape source = firstDims(rows);
   for (int64_t i = 0; i < places.size(); ++i) {
     if (places.ints[static_cast<size_t>(i)] < 0 || places.ints[static_cast<size_t>(i)] >= rows) {

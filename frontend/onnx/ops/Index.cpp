@@ -51,6 +51,8 @@ Value gatherRows(NodeContext &n, Value table, Value index, std::optional<int64_t
 void gather(NodeContext &n) {
   Value x = n.input(0), index = n.input(1);
   int64_t rank = n.rank(x), axis = n.axis("axis", 0, rank);
+  if (!n.failed() && !isa<IntegerType>(n.element(index)))
+    n.fail("its indices are not integers");
   if (n.failed())
     return n.output(0, {});
   Shape extents = n.shape(x);

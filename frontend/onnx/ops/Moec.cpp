@@ -58,11 +58,12 @@ struct MoeLayer {
 /// ceil(f S); otherwise trunc(factor ceil(S / E)).
 int64_t capacity(NodeContext &n, const MoeLayer &layer) {
   const double fraction = n.real("eval_capacity_token_fraction", 0.0);
-  if (n.program.mode == Mode::Evaluation && fraction > 0.0)
-    return static_cast<int64_t>(std::ceil(fraction * static_cast<double>(layer.tokens)));
   const int64_t perExpert = (layer.tokens + layer.experts - 1) / layer.experts;
   const double factor = n.real("capacity_factor", layer.topK == 1 ? 1.0 : 2.0);
-  return static_cast<int64_t>(factor * static_cast<double>(perExpert));
+  const double rows = n.program.mode == Mode::Evaluation && fraction > 0.0
+                          ? std::ceil(fraction * static_cast<double>(layer.tokens))
+                          : factor * static_cast<double>(perExpert);
+  return rows >= 0.0 && rows <= static_cast<double>(kMaxElements) ? static_cast<int64_t>(rows) : 0;
 }
 
 MoeLayer readLayer(NodeContext &n, Value x, Value gate) {
@@ -74,7 +75,8 @@ MoeLayer readLayer(NodeContext &n, Value x, Value gate) {
     return layer;
   }
   Shape shape = n.shape(x);
-  layer.groups = n.hasInput(6) ? n.integers(6).value_or(Shape{1}).front() : n.program.routingGroups();
+  const std::optional<Shape> groups = n.hasInput(6) ? n.integers(6) : Shape{n.program.routingGroups()};
+  layer.groups = groups && groups->size() == 1 ? groups->front() : 0;
   layer.experts = n.shape(gate)[0];
   layer.topK = n.integer("top_k", 2);
   if (layer.groups < 1 || shape[0] % layer.groups != 0) {

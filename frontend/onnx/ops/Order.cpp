@@ -68,6 +68,8 @@ void oneHot(NodeContext &n) {
   int64_t axis = n.axis("axis", -1, rank + 1);
   if (classes < 1)
     n.fail("the number of classes is not positive");
+  if (n.shape(values) != Shape{2})
+    n.fail("it needs two values, for cold and for hot places");
   if (n.failed())
     return n.output(0, {});
   index = wrapNegative(n, n.cast(index, n.builder.getI64Type()), classes);

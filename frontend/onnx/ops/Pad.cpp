@@ -5,7 +5,7 @@
 //===----------------------------------------------------------------------------------------------------------------===//
 
 #include "frontend/onnx/OpTable.h"
-#include "frontend/onnx/ops/Support.h"
+#include "frontend/onnx/ops/Checks.h"
 
 using namespace mlir;
 
@@ -29,14 +29,19 @@ Value padded(NodeContext &n, Value x, int64_t axis, int64_t before, int64_t afte
   if (n.failed())
     return {};
   const int64_t extent = n.shape(x)[axis];
+  if (std::max(before, after) > kMaxElements || std::min(before, after) < -kMaxElements) {
+    n.fail("a number of elements to add or to cut is out of range");
+    return {};
+  }
   if (extent + before + after < 0 || (mode != "constant" && extent == 0)) {
     n.fail("it cuts more than there is, or repeats nothing");
     return {};
   }
   if (mode != "constant" && (before > 0 || after > 0)) {
     Shape positions;
-    n.type({extent + before + after}, n.builder.getI64Type());
-    for (int64_t i = -before; i < extent + after && !n.failed(); ++i)
+    if (!mayList(n, extent + before + after))
+      return {};
+    for (int64_t i = -before; i < extent + after; ++i)
       positions.push_back(source(mode, i, extent));
     return pick(n, x, axis, positions);
   }
@@ -88,9 +93,10 @@ void tile(NodeContext &n) {
     wide.push_back(count);
     dims.push_back(static_cast<int64_t>(wide.size()));
     wide.push_back(extent);
-    to.push_back(count * extent);
   }
   n.type(wide, n.element(x));
+  for (size_t i = 0; i < wide.size() && !n.failed(); i += 2)
+    to.push_back(wide[i] * wide[i + 1]);
   n.output(0, n.failed() ? Value() : n.reshape(n.broadcast(x, wide, dims), to));
 }
 

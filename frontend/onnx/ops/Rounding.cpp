@@ -5,7 +5,7 @@
 //===----------------------------------------------------------------------------------------------------------------===//
 
 #include "frontend/onnx/OpTable.h"
-#include "frontend/onnx/ops/Support.h"
+#include "frontend/onnx/ops/Checks.h"
 
 using namespace mlir;
 using moe::ir::ComparePredicate;
@@ -75,7 +75,7 @@ void sign(NodeContext &n) {
 
 /// The remainder has the divisor's sign for integers, the dividend's with `fmod`.
 void mod(NodeContext &n) {
-  llvm::SmallVector<Value> values = broadcastOperands(n);
+  llvm::SmallVector<Value> values = broadcastOperands(n, 2);
   const bool ofDividend = n.integer("fmod", 0) != 0;
   if (n.failed())
     return n.output(0, {});
@@ -97,13 +97,13 @@ void mod(NodeContext &n) {
 }
 
 template <typename Op> void bitwise(NodeContext &n) {
-  llvm::SmallVector<Value> values = broadcastOperands(n);
+  llvm::SmallVector<Value> values = broadcastOperands(n, 2);
   n.output(0, n.failed() ? Value() : n.make<Op>(values[0], values[1]));
 }
 
 /// The bits of either without those of both.
 void bitwiseXor(NodeContext &n) {
-  llvm::SmallVector<Value> values = broadcastOperands(n);
+  llvm::SmallVector<Value> values = broadcastOperands(n, 2);
   n.output(0, n.failed()
                   ? Value()
                   : n.make<ir::SubOp>(n.make<ir::OrOp>(values[0], values[1]), n.make<ir::AndOp>(values[0], values[1])));

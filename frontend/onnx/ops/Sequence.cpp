@@ -5,7 +5,7 @@
 //===----------------------------------------------------------------------------------------------------------------===//
 
 #include "frontend/onnx/OpTable.h"
-#include "frontend/onnx/ops/Support.h"
+#include "frontend/onnx/ops/Checks.h"
 
 using namespace mlir;
 
@@ -79,14 +79,15 @@ void split(NodeContext &n) {
   std::optional<Shape> given = n.hasInput(1) ? n.integers(1) : Shape{1};
   if (!given)
     return n.outputSequence(0, {});
+  const int64_t each = given->empty() ? 0 : given->front();
   if (listed)
     sizes = *given;
-  else
-    for (int64_t start = 0, size = given->empty() ? 0 : given->front(); size > 0 && start < extent; start += size)
+  else if (each > 0 && mayList(n, extent / each))
+    for (int64_t start = 0, size = std::min(each, extent); start < extent; start += size)
       sizes.push_back(std::min(size, extent - start));
   int64_t total = 0;
   for (int64_t size : sizes)
-    total += size < 0 ? kMaxElements : size;
+    total += size < 0 || size > extent ? kMaxElements + 1 : size;
   if (total != extent)
     n.fail("the parts do not add up to the extent of the dimension");
   Sequence parts;

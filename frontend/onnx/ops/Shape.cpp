@@ -5,7 +5,7 @@
 //===----------------------------------------------------------------------------------------------------------------===//
 
 #include "frontend/onnx/OpTable.h"
-#include "frontend/onnx/ops/Support.h"
+#include "frontend/onnx/ops/Checks.h"
 
 using namespace mlir;
 
@@ -158,6 +158,8 @@ void slice(NodeContext &n) {
         return std::clamp<int64_t>(position < 0 ? position + extent : position, -1, extent - 1);
       };
       Shape positions;
+      if (!mayList(n, extent / -steps[i]))
+        break;
       for (int64_t at = place((*starts)[i]), end = place((*ends)[i]); at > end; at += steps[i])
         positions.push_back(at);
       backward.emplace_back(axis, std::move(positions));
@@ -168,7 +170,7 @@ void slice(NodeContext &n) {
     };
     from[axis] = clamp((*starts)[i]);
     to[axis] = std::max(from[axis], clamp((*ends)[i]));
-    strides[axis] = steps[i];
+    strides[axis] = std::min(steps[i], std::max<int64_t>(extent, 1));
   }
   if (n.failed())
     return n.output(0, {});
@@ -200,7 +202,7 @@ void split(NodeContext &n) {
   }
   int64_t total = 0;
   for (int64_t size : sizes)
-    total += size < 0 ? kMaxElements : size;
+    total += size < 0 || size > extents[axis] ? kMaxElements + 1 : size;
   if (static_cast<int64_t>(sizes.size()) != parts || total != extents[axis])
     n.fail("the parts do not add up to the extent of the dimension");
   int64_t start = 0;
