@@ -18,8 +18,8 @@ namespace moe::test {
 /// A folder that is removed with everything in it.
 class TemporaryFolder {
 public:
-  TemporaryFolder() {
-    std::string pattern = (std::filesystem::temp_directory_path() / "moec-test-XXXXXX").string();
+  explicit TemporaryFolder(const std::filesystem::path &parent = std::filesystem::temp_directory_path()) {
+    std::string pattern = (parent / "moec-test-XXXXXX").string();
     root = ::mkdtemp(pattern.data());
   }
   TemporaryFolder(const TemporaryFolder &) = delete;
