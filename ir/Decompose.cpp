@@ -4,6 +4,7 @@
 //
 //===----------------------------------------------------------------------------------------------------------------===//
 
+#include "ir/RetypeTensors.h"
 #include "ir/TensorBuilder.h"
 
 #include "llvm/ADT/Sequence.h"
@@ -57,7 +58,10 @@ MOE_DECOMPOSE(DropoutOp) {
   TensorBuilder b(builder, getLoc());
   double rate = getRate().convertToDouble();
   RankedTensorType type = withElement(getType(), builder.getF32Type());
-  Value uniform = b.make<RandomUniformOp>(type, getRng(), getSeed(), getSite());
+  auto random = RandomUniformOp::create(builder, getLoc(), wholeOrSplit(type), getRng(), getSeed(), getSite());
+  if (Attribute place = (*this)->getAttr(kLayoutAttr))
+    random->setAttr(kLayoutAttr, place);
+  Value uniform = random.getResult();
   Value kept = b.compare(ComparePredicate::GE, uniform, b.splatLike(uniform, rate));
   return Values{b.select(kept, b.mul(getInput(), 1.0 / (1.0 - rate)), b.splatLike(getInput(), 0.0))};
 }

@@ -5,6 +5,7 @@
 //
 //===----------------------------------------------------------------------------------------------------------------===//
 
+#include "ir/RetypeTensors.h"
 #include "ir/TensorBuilder.h"
 
 #include <limits>
@@ -52,7 +53,15 @@ public:
   Value dropped(Value weights) {
     if (op.getRate().convertToDouble() == 0)
       return weights;
-    return b.make<DropoutOp>(weights, op.getRng(), op.getRate(), op.getSeed(), op.getSite());
+    auto dropout = DropoutOp::create(b.builder, b.loc, weights, op.getRng(), op.getRate(), op.getSeed(), op.getSite());
+    // Of [B,T,H,D] and now of [B,H,T,S].
+    if (auto place = op->getAttrOfType<LayoutAttr>(kLayoutAttr)) {
+      for (unsigned axis = 0; axis < place.getAxes().size(); ++axis)
+        if (place.kind(axis) == AxisKind::Shard && place.getDims()[axis] == 2)
+          place = place.with(axis, AxisKind::Shard, 1);
+      dropout->setAttr(kLayoutAttr, place);
+    }
+    return dropout.getResult();
   }
   int64_t groupSize() { return typeOf(op.getQuery()).getDimSize(2) / typeOf(op.getKey()).getDimSize(2); }
 

@@ -15,6 +15,9 @@
 #include "mlir/IR/Dialect.h"
 #include "mlir/IR/OpDefinition.h"
 
+#include <optional>
+#include <vector>
+
 #include "ir/MoeEnums.h.inc"
 
 #define GET_ATTRDEF_CLASSES
@@ -25,6 +28,10 @@
 namespace moe::ir {
 struct HostTensor;
 class InterpreterContext;
+
+/// Trait `PlaceDependent`: what an operation computes for an element depends on its index in the whole tensor, so that
+/// a rank must know which part it has.
+template <typename ConcreteOp> class PlaceDependent : public mlir::OpTrait::TraitBase<ConcreteOp, PlaceDependent> {};
 } // namespace moe::ir
 
 #include "ir/MoeInterfaces.h.inc"

@@ -5,6 +5,7 @@
 //===----------------------------------------------------------------------------------------------------------------===//
 
 #include "ir/Infer.h"
+#include "ir/Reshard.h"
 #include "ir/TensorBuilder.h"
 #include "mlir/IR/SymbolTable.h"
 
@@ -292,12 +293,14 @@ LogicalResult StateOp::verifySymbolUses(SymbolTableCollection &symbols) {
   if (!bucket)
     return emitOpError() << "lies in " << getBucketAttr() << ", which is no moe.state";
   RankedTensorType part = getTensorType(), whole = bucket.getTensorType();
-  if (bucket.getBucket() || whole.getRank() != 1 || whole.getElementType() != part.getElementType())
+  if (bucket.getBucket() || (whole.getRank() != 1 && (whole.getRank() != 2 || whole.getDimSize(0) != 1)) ||
+      whole.getElementType() != part.getElementType())
     return emitOpError() << "lies in " << getBucketAttr() << ", which is no flat state of " << part.getElementType();
-  int64_t offset = static_cast<int64_t>(*getOffset());
-  if (offset > whole.getNumElements() || part.getNumElements() > whole.getNumElements() - offset)
-    return emitOpError() << "ends after its bucket " << getBucketAttr() << " of " << whole.getNumElements()
-                         << " elements";
+  int64_t offset = static_cast<int64_t>(*getOffset()), elements = whole.getNumElements();
+  if (MeshAttr mesh = MeshAttr::of((*this)->getParentOp()); mesh && isSplitBucket(whole))
+    elements = wholeType(whole, mesh).getShape().back();
+  if (offset > elements || part.getNumElements() > elements - offset)
+    return emitOpError() << "ends after its bucket " << getBucketAttr() << " of " << elements << " elements";
   return success();
 }
 

@@ -48,6 +48,13 @@ LayoutRule &&LayoutRule::summing(StringRef factors) && {
   return std::move(*this);
 }
 
+LayoutRule &&LayoutRule::choosing(StringRef factors, SmallVector<unsigned, 2> operands) && {
+  for (char letter : factors)
+    choosable.push_back(letter);
+  chosen = std::move(operands);
+  return std::move(*this);
+}
+
 namespace {
 
 /// How results lie on one axis: all partial, split at a factor, or neither.
@@ -108,7 +115,7 @@ public:
     }
     if (splitter && failed(checkSplit(axis, *splitter, state.factor, partial)))
       return failure();
-    if (!partial.empty()) {
+    if (!partial.empty() && !splitter) {
       if (!llvm::is_contained(rule.linear, ArrayRef<unsigned>(partial)))
         return complain(axis, operand(partial.front()), " is a partial sum: ", types[partial.front()],
                         rule.linear.empty() ? ", and this operation is not linear in it"
@@ -145,7 +152,12 @@ private:
   }
 
   LogicalResult checkSplit(unsigned axis, unsigned splitter, int factor, ArrayRef<unsigned> partial) {
-    if (!partial.empty())
+    const bool chooses = llvm::is_contained(rule.choosable, factor);
+    if (chooses && partial != ArrayRef<unsigned>(rule.chosen))
+      return complain(axis, operand(splitter), " is a part of the rows, so operands ", rule.chosen.front(), " and ",
+                      rule.chosen.back(), " must say where in it: ", types[splitter], " and ",
+                      types[rule.chosen.front()], "; take them from own_slots");
+    if (!partial.empty() && !chooses)
       return complain(axis, operand(splitter), " is split and ", operand(partial.front()),
                       " a partial sum: ", types[splitter], " and ", types[partial.front()],
                       "; reduce the latter first");

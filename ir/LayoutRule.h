@@ -36,6 +36,10 @@ struct LayoutRule {
   llvm::SmallVector<int, 2> summed;
   /// Sets of operands; all results are linear in the operands of one set together while the others are fixed.
   llvm::SmallVector<llvm::SmallVector<unsigned, 2>, 2> linear;
+  /// Factors of which `chosen` say which part is meant: where an axis splits one of them, the operands `chosen` are
+  /// coordinates in the own part and `partial`, since each choice is somebody's (see `own_slots`).
+  llvm::SmallVector<int, 2> choosable;
+  llvm::SmallVector<unsigned, 2> chosen;
   /// The operation takes any layout, since its types are stated elsewhere (states, bodies of fused regions).
   bool free = false;
 
@@ -46,6 +50,7 @@ struct LayoutRule {
 
   LayoutRule &&linearIn(llvm::SmallVector<unsigned, 2> set) &&;
   LayoutRule &&summing(llvm::StringRef factors) &&;
+  LayoutRule &&choosing(llvm::StringRef factors, llvm::SmallVector<unsigned, 2> operands) &&;
 };
 
 /// Gives `results` (types without a layout) the layouts that follow from those of the operands. Fails, at `loc` if

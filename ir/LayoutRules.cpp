@@ -122,22 +122,19 @@ LayoutRule CastOp::getLayoutRule() {
 }
 
 //===----------------------------------------------------------------------------------------------------------------===//
-// Sources. A random number depends on the index of its element in the whole tensor, of which a rank's part says
-// nothing, so these dimensions stay whole.
+// Sources. What depends on the index of an element in the whole tensor knows where its part lies (`PlaceDependent`).
 //===----------------------------------------------------------------------------------------------------------------===//
 
 LayoutRule DropoutOp::getLayoutRule() {
-  Dims whole(rankOf(getInput()), LayoutRule::whole);
-  LayoutRule rule;
-  rule.operands = {whole, {LayoutRule::whole}};
-  rule.results = {whole};
+  LayoutRule rule = LayoutRule::elementwise(rankOf(getInput()), 1);
+  rule.operands.push_back({LayoutRule::whole});
   return std::move(rule).linearIn({0});
 }
 
 LayoutRule RandomUniformOp::getLayoutRule() {
   LayoutRule rule;
   rule.operands = {{LayoutRule::whole}};
-  rule.results = {Dims(getType().getRank(), LayoutRule::whole)};
+  rule.results = {distinct(getType().getRank())};
   return rule;
 }
 
@@ -150,10 +147,18 @@ LayoutRule ConstantOp::getLayoutRule() {
   return rule;
 }
 
+void ConstantOp::localize() {
+  auto splat = dyn_cast<DenseElementsAttr>(getValue());
+  if (splat && splat.isSplat())
+    setValueAttr(cast<ElementsAttr>(
+        static_cast<Attribute>(DenseElementsAttr::get(getType(), splat.getSplatValue<Attribute>()))));
+  else if (splat)
+    setValueAttr(cast<ElementsAttr>(static_cast<Attribute>(splat.reshape(getType()))));
+}
+
 LayoutRule IotaOp::getLayoutRule() {
   LayoutRule rule;
   rule.results = {distinct(getType().getRank())};
-  rule.results[0][getDim()] = LayoutRule::whole;
   return rule;
 }
 
@@ -233,6 +238,14 @@ LayoutRule layoutRule(SliceOp::Adaptor op) {
   return moving(dims, dims);
 }
 MOE_BY_ADAPTOR(SliceOp)
+
+/// Only dimensions that are taken whole may be split.
+void SliceOp::localize() {
+  SmallVector<int64_t> limits(getLimits());
+  for (auto [limit, size] : llvm::zip_equal(limits, typeOf(getInput()).getShape()))
+    limit = std::min(limit, size);
+  setLimits(limits);
+}
 
 LayoutRule layoutRule(PadOp::Adaptor op) {
   Dims dims = distinct(rankOf(op.getInput()));
@@ -363,36 +376,34 @@ LayoutRule layoutRule(SoftmaxCrossEntropyOp::Adaptor op) {
 }
 MOE_BY_ADAPTOR(SoftmaxCrossEntropyOp)
 
-/// Splitting heads splits those of keys and values too. Weights are dropped by their global index. Scores that only
-/// fine operations can compute are split by sequences alone, which reshapes of heads leave in peace.
+/// Splitting heads splits those of keys and values too. Scores that only fine operations can compute are split by
+/// sequences alone, which reshapes of heads leave in peace.
 LayoutRule layoutRule(AttentionOp::Adaptor op) {
-  bool drops = op.getRate().convertToDouble() > 0;
   bool fine = op.getBias() || op.getSinks() || op.getSoftcap().convertToDouble() > 0 || op.getWindow() > 0;
-  StringRef heads = drops ? "...." : fine ? "b..." : "b.h.";
+  StringRef heads = fine ? "b..." : "b.h.";
   SmallVector<StringRef> operands(3, heads);
   if (op.getPadding())
-    operands.push_back(drops ? ".." : "b.");
+    operands.push_back("b.");
   if (op.getRng())
     operands.push_back(".");
   std::string bias;
   if (op.getBias()) {
     for (int64_t dim : op.getBiasDims())
-      bias += dim == 0 && !drops ? 'b' : '.';
+      bias += dim == 0 ? 'b' : '.';
     operands.push_back(bias);
   }
   if (op.getSinks())
     operands.push_back(".");
-  return LayoutRule::parse(operands, {heads, drops ? "..." : fine ? "b.." : "bh."});
+  return LayoutRule::parse(operands, {heads, fine ? "b.." : "bh."});
 }
 MOE_BY_ADAPTOR(AttentionOp)
 
 LayoutRule layoutRule(AttentionBackwardOp::Adaptor op) {
-  bool drops = op.getRate().convertToDouble() > 0;
-  StringRef heads = drops ? "...." : "b.h.";
+  StringRef heads = "b.h.";
   SmallVector<StringRef> operands(5, heads);
-  operands.push_back(drops ? "..." : "bh.");
+  operands.push_back("bh.");
   if (op.getPadding())
-    operands.push_back(drops ? ".." : "b.");
+    operands.push_back("b.");
   if (op.getRng())
     operands.push_back(".");
   return LayoutRule::parse(operands, {heads, heads, heads}).linearIn({0});
@@ -418,27 +429,35 @@ LayoutRule layoutRule(RouteBackwardOp::Adaptor) {
 }
 MOE_BY_ADAPTOR(RouteBackwardOp)
 
-/// The indices name experts and tokens, so only groups and the width can be cut.
+/// Tokens are named by indices, so they stay whole; experts and slots are cut by cutting the indices.
 LayoutRule layoutRule(DispatchOp::Adaptor op) {
-  SmallVector<StringRef> operands{"g.m", "g..", "g..", ".g."};
-  if (!op.getWeight())
-    return LayoutRule::parse(operands, {".g.m"}).linearIn({0});
-  operands.push_back("g..");
-  return LayoutRule::parse(operands, {".g.m"}).linearIn({0}).linearIn({4});
+  SmallVector<StringRef> operands{"g.m", "g..", "g..", "egc"};
+  if (op.getWeight())
+    operands.push_back("g..");
+  LayoutRule rule = LayoutRule::parse(operands, {"egcm"}).choosing("ec", {1, 2}).linearIn({0});
+  if (op.getWeight())
+    rule.linear.push_back({4});
+  return rule;
 }
 MOE_BY_ADAPTOR(DispatchOp)
 
 LayoutRule layoutRule(CombineOp::Adaptor op) {
-  SmallVector<StringRef> operands{".g.m", "g..", "g..", ".g."};
-  if (!op.getWeight())
-    return LayoutRule::parse(operands, {"g.m"}).linearIn({0});
-  operands.push_back("g..");
-  return LayoutRule::parse(operands, {"g.m"}).linearIn({0}).linearIn({4});
+  SmallVector<StringRef> operands{"egcm", "g..", "g..", "egc"};
+  if (op.getWeight())
+    operands.push_back("g..");
+  LayoutRule rule = LayoutRule::parse(operands, {"g.m"}).summing("ec").choosing("ec", {1, 2}).linearIn({0});
+  if (op.getWeight())
+    rule.linear.push_back({4});
+  return rule;
 }
 MOE_BY_ADAPTOR(CombineOp)
 
 LayoutRule layoutRule(RoutedDotOp::Adaptor) {
-  return LayoutRule::parse({"g.m", ".g.m", "g..", "g.."}, {"g.."}).summing("m").linearIn({0}).linearIn({1});
+  return LayoutRule::parse({"g.m", "egcm", "g..", "g.."}, {"g.."})
+      .summing("mec")
+      .choosing("ec", {2, 3})
+      .linearIn({0})
+      .linearIn({1});
 }
 MOE_BY_ADAPTOR(RoutedDotOp)
 

@@ -64,6 +64,10 @@ def Moe_LayoutAttr : Moe_Attr<"Layout", "layout"> {
     static LayoutAttr replicated(::mlir::MLIRContext *context, ::llvm::ArrayRef<::mlir::StringAttr> axes);
     AxisKind kind(unsigned axis) const { return static_cast<AxisKind>(getKinds()[axis]); }
     bool isReplicated() const;
+    /// Index of the axis of a name; absent if there is none.
+    std::optional<unsigned> axis(::llvm::StringRef name) const;
+    /// The same but for one axis.
+    LayoutAttr with(unsigned axis, AxisKind kind, int64_t dim = 0) const;
   }];
 }
 
@@ -72,6 +76,18 @@ def Moe_MeshAttr : Moe_Attr<"Mesh", "mesh"> {
   let parameters = (ins ArrayRefParameter<"::mlir::StringAttr">:$axes, ArrayRefParameter<"int64_t">:$sizes);
   let hasCustomAssemblyFormat = 1;
   let genVerifyDecl = 1;
+  let extraClassDeclaration = [{
+    /// Of a module: its attribute `moe.mesh`; null if it has none.
+    static MeshAttr of(::mlir::Operation *module);
+    /// Ranks of the whole mesh.
+    int64_t ranks() const;
+    /// Ranks of a group over `axes`; absent if the mesh lacks one of them.
+    std::optional<int64_t> ranks(::llvm::ArrayRef<::mlir::StringAttr> axes) const;
+    /// Coordinate of a rank on each axis.
+    ::llvm::SmallVector<int64_t> coordinates(int64_t rank) const;
+    /// The groups over `axes`, each in its order, which together are all ranks.
+    std::vector<::llvm::SmallVector<int64_t>> groups(::llvm::ArrayRef<::mlir::StringAttr> axes) const;
+  }];
 }
 
 class Moe_Enum<string name, string summary, list<I32EnumAttrCase> cases> : I32EnumAttr<name, summary, cases> {

@@ -120,7 +120,7 @@ def Moe_CastOp : Moe_ElementwiseOp<"cast", [Differentiable]> {
   let adjointStatus = "yes";
 }
 
-def Moe_DropoutOp : Moe_PureOp<"dropout", [Differentiable, Decomposable]> {
+def Moe_DropoutOp : Moe_PureOp<"dropout", [Moe_PlaceDependent, Differentiable, Decomposable]> {
   let summary = "zeroes elements with probability `rate` and scales the others by 1 / (1 - rate)";
   let description = [{
     `rng` holds (num_updates, micro-batch index). Element i is dropped iff `random_uniform` of the same seed and site is
@@ -128,7 +128,6 @@ def Moe_DropoutOp : Moe_PureOp<"dropout", [Differentiable, Decomposable]> {
   }];
   let arguments = (ins Moe_FloatTensor:$input, Moe_IntTensor:$rng, F64Attr:$rate, I64Attr:$seed, I64Attr:$site);
   let results = (outs Moe_FloatTensor:$result);
-  let layoutStatus = "yes: whole or partial, since numbers are keyed by the index in the whole tensor";
   let adjointStatus = "yes";
   let decompositionStatus = "yes";
   let cpuStatus = "yes";

@@ -26,6 +26,9 @@ def Moe_OpInterface : OpInterface<"MoeOpInterface"> {
            "::llvm::MutableArrayRef<::moe::ir::HostTensor>":$results)>,
     InterfaceMethod<[{How the dimensions of operands and results hang together; every operation is verified against it.}],
       "::moe::ir::LayoutRule", "getLayoutRule", (ins)>,
+    InterfaceMethod<[{Brings along attributes that repeat sizes, after operands and results have become the parts of one
+      rank. Attributes without sizes stay.}],
+      "void", "localize", (ins), [{}], [{ (void)$_op; }]>,
     InterfaceMethod<"Floating-point operations and bytes moved by one execution (local shapes).",
       "::moe::ir::Cost", "getCost", (ins), [{}], [{ return ::moe::ir::elementwiseCost($_op); }]>,
     InterfaceMethod<[{How results relate to the memory of operands. The default: results are new, except for the pairs
@@ -75,6 +78,23 @@ def Moe_ElementwiseOpInterface : OpInterface<"ElementwiseOpInterface"> {
     InterfaceMethod<[{Emits arith/math operations that compute the result from `operands`, which are scalars or vectors
       of the operands' element types (arithmetic types already widened to f32 by the caller).}],
       "::mlir::Value", "buildScalar", (ins "::mlir::OpBuilder &":$builder, "::mlir::ValueRange":$operands)>
+  ];
+}
+
+def Moe_CollectiveOpInterface : OpInterface<"CollectiveOpInterface"> {
+  let cppNamespace = "::moe::ir";
+  let description = [{
+    An operation whose results on a rank depend on its place in a group: the ranks that differ in some mesh axes alone.
+  }];
+  let methods = [
+    InterfaceMethod<"Names of the axes that make up a group.", "::llvm::SmallVector<::mlir::StringAttr>", "groupAxes", (ins)>,
+    InterfaceMethod<"Whether ranks exchange data; otherwise each computes from its own operands and its place.",
+      "bool", "communicates", (ins)>,
+    InterfaceMethod<[{Reference semantics: the results of all ranks of one group from their operands, both in the order
+      of the group.}],
+      "::llvm::LogicalResult", "interpretGroup",
+      (ins "::llvm::ArrayRef<::llvm::SmallVector<const ::moe::ir::HostTensor *>>":$operands,
+           "::llvm::MutableArrayRef<std::vector<::moe::ir::HostTensor>>":$results)>
   ];
 }
 

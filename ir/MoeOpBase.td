@@ -66,6 +66,9 @@ class Moe_ShapedOp<string mnemonic, list<Trait> traits = []> : Moe_Op<mnemonic, 
   let hasVerifier = 1;
 }
 
+// The result depends on the index of an element in the whole tensor: a rank's part must know where it lies.
+def Moe_PlaceDependent : NativeOpTrait<"PlaceDependent"> { let cppNamespace = "::moe::ir"; }
+
 defvar Differentiable = DeclareOpInterfaceMethods<Moe_DifferentiableOpInterface>;
 defvar DifferentiableReads = DeclareOpInterfaceMethods<Moe_DifferentiableOpInterface, ["adjointReads"]>;
 defvar Decomposable = DeclareOpInterfaceMethods<Moe_DecomposableOpInterface>;

@@ -13,20 +13,21 @@ def Moe_ConstantOp : Moe_ShapedOp<"constant", [ConstantLike]> {
   let summary = "a tensor known at compile time";
   let arguments = (ins ElementsAttr:$value);
   let results = (outs Moe_Tensor:$result);
+  let extraDeclaration = "void localize();";
   let hasFolder = 1;
   let adjointStatus = "no: no operands";
   let cpuStatus = "yes";
 }
 
-def Moe_IotaOp : Moe_ShapedOp<"iota"> {
-  let summary = "element value = its index along dimension `dim`";
+def Moe_IotaOp : Moe_ShapedOp<"iota", [Moe_PlaceDependent]> {
+  let summary = "element value = its index along dimension `dim` of the whole tensor";
   let arguments = (ins I64Attr:$dim);
   let results = (outs Moe_Tensor:$result);
   let adjointStatus = "no: no operands";
   let cpuStatus = "yes";
 }
 
-def Moe_RandomUniformOp : Moe_ShapedOp<"random_uniform"> {
+def Moe_RandomUniformOp : Moe_ShapedOp<"random_uniform", [Moe_PlaceDependent]> {
   let summary = "uniform numbers in [0, 1) keyed by seed, update, site and global element index";
   let description = [{
     Philox4x32-10 (Salmon et al., SC 2011). With g = micro-batch * number of elements + linear index, the counter is
@@ -37,7 +38,6 @@ def Moe_RandomUniformOp : Moe_ShapedOp<"random_uniform"> {
   let arguments = (ins Moe_IntTensor:$rng, I64Attr:$seed, I64Attr:$site);
   let results = (outs Moe_FloatTensor:$result);
   let adjointStatus = "no: does not depend on a differentiable value";
-  let layoutStatus = "yes: whole only, since numbers are keyed by the index in the whole tensor";
   let cpuStatus = "yes";
 }
 
@@ -82,6 +82,7 @@ def Moe_SliceOp : Moe_PureOp<"slice", [Differentiable]> {
   let summary = "elements starts[d], starts[d] + strides[d], … below limits[d] of each dimension d";
   let arguments = (ins Moe_Tensor:$input, DenseI64ArrayAttr:$starts, DenseI64ArrayAttr:$limits, DenseI64ArrayAttr:$strides);
   let results = (outs Moe_Tensor:$result);
+  let extraDeclaration = "void localize();";
   let adjointStatus = "yes";
   let cpuStatus = "yes";
   let precisionRole = "Follow";

@@ -58,8 +58,8 @@ def Moe_SoftmaxCrossEntropyOp : Moe_PureOp<"softmax_cross_entropy", [Differentia
   let cpuStatus = "yes";
 }
 
-def Moe_AttentionOp : Moe_Op<"attention", [Pure, InferTypeOpAdaptor, AttrSizedOperandSegments, DifferentiableReads,
-    DeclareOpInterfaceMethods<Moe_DecomposableOpInterface, ["decomposesForCodegen"]>]> {
+def Moe_AttentionOp : Moe_Op<"attention", [Moe_PlaceDependent, Pure, InferTypeOpAdaptor, AttrSizedOperandSegments,
+    DifferentiableReads, DeclareOpInterfaceMethods<Moe_DecomposableOpInterface, ["decomposesForCodegen"]>]> {
   let summary = "scaled dot-product attention without a queries x keys tensor";
   let description = [{
     q [B,T,H,D], k and v [B,S,Hkv,D] with H a multiple of Hkv: out [B,T,H,D] = softmax(scale q k^T) v over S, lse [B,H,T].
@@ -98,7 +98,8 @@ def Moe_AttentionOp : Moe_Op<"attention", [Pure, InferTypeOpAdaptor, AttrSizedOp
   let cpuStatus = "yes";
 }
 
-def Moe_AttentionBackwardOp : Moe_Op<"attention_backward", [Pure, InferTypeOpAdaptor, AttrSizedOperandSegments]> {
+def Moe_AttentionBackwardOp : Moe_Op<"attention_backward", [Moe_PlaceDependent, Pure, InferTypeOpAdaptor,
+    AttrSizedOperandSegments]> {
   let summary = "gradients of attention with respect to query, key and value";
   let arguments = (ins Moe_FloatTensor:$result_grad, Moe_FloatTensor:$query, Moe_FloatTensor:$key, Moe_FloatTensor:$value,
                        Moe_FloatTensor:$result, Moe_FloatTensor:$lse, Optional<Moe_BoolTensor>:$padding,

@@ -49,6 +49,11 @@ void dropLayouts(Operation *root) {
       if (LayoutAttr layout = layoutOf(type))
         function.setResultAttr(static_cast<unsigned>(i), kLayoutAttr, layout);
   });
+  root->walk([&](Operation *op) {
+    if (op->hasTrait<PlaceDependent>())
+      if (LayoutAttr layout = layoutOf(op->getResult(0).getType()); layout && !layout.isReplicated())
+        op->setAttr(kLayoutAttr, layout);
+  });
   retypeTensors(root, [](RankedTensorType type) {
     return isa_and_present<LayoutAttr>(type.getEncoding())
                ? RankedTensorType::get(type.getShape(), type.getElementType())

@@ -16,7 +16,8 @@ namespace moe::ir {
 /// results, arguments of blocks, function types and the values of constants. States keep theirs.
 void retypeTensors(mlir::Operation *root, llvm::function_ref<mlir::RankedTensorType(mlir::RankedTensorType)> map);
 
-/// Attribute of arguments and results of functions without layouts: how the whole tensor lay on the mesh.
+/// Attribute of arguments and results of functions without layouts, and of operations that depend on the place of their
+/// part (there: of result 0): how the whole tensor lay on the mesh.
 inline constexpr const char *kLayoutAttr = "moe.layout";
 
 /// Makes of programs on a mesh the program of one rank, whose tensors are its parts and have no layout. Every operation

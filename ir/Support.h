@@ -33,6 +33,8 @@ struct Cost {
   double flops = 0;
   /// Bytes read and written, each operand and result once.
   double bytes = 0;
+  /// Bytes that a rank sends to others.
+  double sent = 0;
 };
 
 /// Operands and results whose values a reverse-mode rule reads, by index.

@@ -12,8 +12,7 @@ using namespace mlir;
 
 namespace moe::ir {
 
-/// What is the same on all ranks is no sum over them, unless it is zero: `replicate` for `partial`.
-static RankedTensorType wholeOrSplit(RankedTensorType type) {
+RankedTensorType wholeOrSplit(RankedTensorType type) {
   auto layout = dyn_cast_if_present<LayoutAttr>(type.getEncoding());
   if (!layout)
     return type;

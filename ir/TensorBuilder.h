@@ -73,6 +73,8 @@ public:
   mlir::Value iota(mlir::RankedTensorType type, int64_t dim);
 };
 
+/// `type` with `replicate` for `partial`: what is the same on all ranks is no sum over them, unless it is zero.
+mlir::RankedTensorType wholeOrSplit(mlir::RankedTensorType type);
 /// `type` with another shape (layout kept).
 inline mlir::RankedTensorType withShape(mlir::RankedTensorType type, llvm::ArrayRef<int64_t> shape) {
   return mlir::RankedTensorType::get(shape, type.getElementType(), type.getEncoding());

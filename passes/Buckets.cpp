@@ -6,8 +6,10 @@
 
 #include "passes/Buckets.h"
 
+#include "ir/Reshard.h"
 #include "passes/Layers.h"
 #include "passes/TrainingAttributes.h"
+#include "llvm/ADT/DenseSet.h"
 #include "llvm/ADT/MapVector.h"
 
 using namespace mlir;
@@ -28,49 +30,110 @@ std::string bucketKey(StateOp parameter) {
   return layerPrefix(parameter.getSymName()) + (isExpert ? "/experts" : "");
 }
 
-void placeMembers(StateWriter &states, ModuleOp module, StringRef bucketName, ArrayRef<StateOp> members,
-                  RankedTensorType type, StateKind kind) {
-  states.declare(bucketName, type, kind);
-  OpBuilder builder(module.getContext());
-  int64_t offset = 0;
-  for (StateOp member : members) {
-    member.setBucketAttr(FlatSymbolRefAttr::get(module.getContext(), bucketName));
-    member.setOffsetAttr(builder.getI64IntegerAttr(offset));
-    offset += llvm::alignTo(member.getTensorType().getNumElements(), kMemberAlignment);
-  }
+/// Members that are split on some axes make buckets of their own.
+SmallVector<unsigned> splitAxes(RankedTensorType type) {
+  SmallVector<unsigned> axes;
+  auto layout = dyn_cast_if_present<LayoutAttr>(type.getEncoding());
+  for (unsigned axis = 0; layout && axis < layout.getAxes().size(); ++axis)
+    if (layout.kind(axis) == AxisKind::Shard)
+      axes.push_back(axis);
+  return axes;
+}
+
+RankedTensorType bucketType(RankedTensorType member, int64_t elements) {
+  SmallVector<unsigned> axes = splitAxes(member);
+  if (axes.empty())
+    return RankedTensorType::get(elements, member.getElementType(), member.getEncoding());
+  auto layout = cast<LayoutAttr>(member.getEncoding());
+  for (unsigned axis : axes)
+    layout = layout.with(axis, AxisKind::Shard, 0);
+  return RankedTensorType::get({1, elements}, member.getElementType(), layout);
 }
 
 } // namespace
 
+std::vector<BucketMembers> groupParameters(ModuleOp module, bool split) {
+  OpBuilder builder(module.getContext());
+  llvm::MapVector<std::pair<StringAttr, Attribute>, BucketMembers> groups;
+  llvm::DenseSet<StringRef> made;
+  for (StateOp state : module.getOps<StateOp>())
+    if (std::optional<StringRef> bucket = state.getBucket())
+      made.insert(*bucket);
+  for (StateOp state : module.getOps<StateOp>())
+    if (state.getKind() == StateKind::Parameter && !made.contains(state.getSymName())) {
+      SmallVector<int64_t> axes;
+      for (unsigned axis : splitAxes(state.getTensorType()))
+        axes.push_back(axis);
+      groups[{builder.getStringAttr(bucketKey(state)), builder.getDenseI64ArrayAttr(axes)}].states.push_back(state);
+    }
+  MeshAttr mesh = MeshAttr::of(module);
+  const int64_t unit = split && mesh ? kMemberAlignment * mesh.ranks() : kMemberAlignment;
+  std::vector<BucketMembers> buckets;
+  for (auto &[key, members] : groups) {
+    int64_t size = 0;
+    for (StateOp member : members.states) {
+      members.offsets.push_back(size);
+      size += llvm::alignTo(member.getTensorType().getNumElements(), kMemberAlignment);
+    }
+    members.type = bucketType(members.states.front().getTensorType(), llvm::alignTo(size, unit));
+    buckets.push_back(std::move(members));
+  }
+  return buckets;
+}
+
+RankedTensorType splitBucket(RankedTensorType bucket, MeshAttr mesh) {
+  auto layout = dyn_cast_if_present<LayoutAttr>(bucket.getEncoding());
+  if (!layout || !mesh)
+    return bucket;
+  for (unsigned axis = 0; axis < layout.getAxes().size(); ++axis)
+    if (mesh.getSizes()[axis] > 1 && layout.kind(axis) == AxisKind::Replicate)
+      layout = layout.with(axis, AxisKind::Shard, bucket.getRank() - 1);
+  FailureOr<RankedTensorType> part = partType(std::nullopt, wholeType(bucket, mesh), layout, mesh);
+  // Sizes are multiples of the number of ranks.
+  return succeeded(part) ? *part : bucket;
+}
+
+void declareBucket(ModuleOp module, StringRef name, RankedTensorType type, StateKind kind, ArrayRef<StateOp> members,
+                   ArrayRef<int64_t> offsets) {
+  OpBuilder builder(module.getContext());
+  StateWriter states(module, builder);
+  states.declare(name, type, kind);
+  for (auto [member, offset] : llvm::zip_equal(members, offsets)) {
+    StateOp view = member;
+    view.setBucketAttr(FlatSymbolRefAttr::get(module.getContext(), name));
+    view.setOffsetAttr(builder.getI64IntegerAttr(offset));
+  }
+}
+
 std::vector<Bucket> assignBuckets(ModuleOp module, ArrayRef<StringRef> slots) {
   OpBuilder builder(module.getContext());
   StateWriter states(module, builder);
-  llvm::MapVector<StringAttr, SmallVector<StateOp>> groups;
-  for (StateOp state : module.getOps<StateOp>())
-    if (state.getKind() == StateKind::Parameter)
-      groups[builder.getStringAttr(bucketKey(state))].push_back(state);
-
+  MeshAttr mesh = MeshAttr::of(module);
+  auto fsdp = module->getAttrOfType<StringAttr>(kFsdpAttr);
   std::vector<Bucket> buckets;
-  for (auto &[key, members] : groups) {
+  for (const BucketMembers &members : groupParameters(module, static_cast<bool>(fsdp))) {
     Bucket bucket;
     bucket.name = "bucket." + std::to_string(buckets.size());
     bucket.gradient = bucket.name + ".grad";
-    int64_t size = 0;
-    for (StateOp member : members)
-      size += llvm::alignTo(member.getTensorType().getNumElements(), kMemberAlignment);
-    RankedTensorType like = members.front().getTensorType();
-    bucket.type = RankedTensorType::get({size}, like.getElementType(), like.getEncoding());
+    bucket.work = fsdp ? splitBucket(members.type, mesh) : members.type;
+    bucket.type = fsdp && fsdp.getValue() == "full" ? bucket.work : members.type;
 
     SmallVector<StateOp> gradients;
-    for (StateOp member : members) {
+    for (StateOp member : members.states) {
       member.setCheckpointed(true);
-      gradients.push_back(module.lookupSymbol<StateOp>((member.getSymName() + ".grad").str()));
+      // What lies in parts has been summed over ranks.
+      RankedTensorType type =
+          isSplitBucket(bucket.type) ? member.getTensorType() : gradientType(member.getTensorType(), mesh);
+      StateOp gradient = states.declare((member.getSymName() + ".grad").str(), type, StateKind::Gradient);
+      gradient.setOfAttr(FlatSymbolRefAttr::get(member.getSymNameAttr()));
+      gradients.push_back(gradient);
     }
-    placeMembers(states, module, bucket.name, members, bucket.type, StateKind::Parameter);
-    placeMembers(states, module, bucket.gradient, gradients, bucket.type, StateKind::Gradient);
+    declareBucket(module, bucket.name, bucket.type, StateKind::Parameter, members.states, members.offsets);
+    declareBucket(module, bucket.gradient, gradientType(bucket.type, mesh), StateKind::Gradient, gradients,
+                  members.offsets);
     for (StringRef slot : slots) {
       SmallVector<StateOp> moments;
-      for (StateOp member : members) {
+      for (StateOp member : members.states) {
         StateOp moment =
             states.declare((member.getSymName() + "." + slot).str(), member.getTensorType(), StateKind::Moment);
         moment.setOfAttr(FlatSymbolRefAttr::get(member.getSymNameAttr()));
@@ -78,7 +141,7 @@ std::vector<Bucket> assignBuckets(ModuleOp module, ArrayRef<StringRef> slots) {
         moments.push_back(moment);
       }
       bucket.slots.push_back((bucket.name + "." + slot).str());
-      placeMembers(states, module, bucket.slots.back(), moments, bucket.type, StateKind::Moment);
+      declareBucket(module, bucket.slots.back(), bucket.work, StateKind::Moment, moments, members.offsets);
     }
     buckets.push_back(std::move(bucket));
   }

@@ -4,6 +4,7 @@
 //
 //===----------------------------------------------------------------------------------------------------------------===//
 
+#include "ir/Reshard.h"
 #include "ir/TensorBuilder.h"
 #include "mlir/Dialect/Func/IR/FuncOps.h"
 #include "passes/Passes.h"
@@ -179,13 +180,21 @@ struct DifferentiatePass : impl::DifferentiateBase<DifferentiatePass> {
     std::optional<unsigned> weightIndex = findResult(step, "loss_weight");
     Value weight = weightIndex ? terminator.getOperand(*weightIndex) : b.splatLike(loss, 1.0);
     weight = b.cast(weight, typeOf(loss).getElementType());
+    MeshAttr mesh = MeshAttr::of(module);
+    FailureOr<Value> counted = everywhere(builder, weight, mesh, getArgument());
+    if (failed(counted))
+      return failure();
+    weight = *counted;
+    FailureOr<Value> seed = seedFor(builder, loss, weight, mesh);
+    if (failed(seed))
+      return failure();
 
     SmallVector<ReadOp> parameters;
     for (ReadOp read : step.getOps<ReadOp>())
       if (module.lookupSymbol<StateOp>(read.getState()).getKind() == StateKind::Parameter)
         parameters.push_back(read);
     ReverseSweep sweep(step);
-    if (failed(sweep.run(builder, loss, weight, parameters)))
+    if (failed(sweep.run(builder, loss, *seed, parameters)))
       return failure();
 
     StateWriter states(module, builder);
@@ -199,7 +208,7 @@ struct DifferentiatePass : impl::DifferentiateBase<DifferentiatePass> {
         parts.push_back(gradient);
     }
     for (auto &[parameter, parts] : gradients)
-      writeGradient(builder, states, parameter, parts, training);
+      writeGradient(builder, states, parameter, parts, training, mesh);
     accumulate(builder, states, step, loss, weight);
 
     terminator.getOperandsMutable().clear();
@@ -208,17 +217,27 @@ struct DifferentiatePass : impl::DifferentiateBase<DifferentiatePass> {
     return success();
   }
 
+  /// The weight in the dual of the loss's layout: where all ranks have the same loss, it is the gradient of one of
+  /// them.
+  FailureOr<Value> seedFor(OpBuilder &builder, Value loss, Value weight, MeshAttr mesh) {
+    auto layout = dyn_cast_if_present<LayoutAttr>(gradientType(typeOf(loss), mesh).getEncoding());
+    if (!layout || !mesh)
+      return weight;
+    return reshard(builder, weight, layout, mesh, getArgument());
+  }
+
   /// Right where the gradient is complete, so that what it is made of need not be there until the end.
   void writeGradient(OpBuilder &builder, StateWriter &states, StateOp parameter, ArrayRef<Value> parts,
-                     const TrainingAttributes &training) {
+                     const TrainingAttributes &training, MeshAttr mesh) {
     std::string name = (parameter.getSymName() + ".grad").str();
     Location loc = NameLoc::get(builder.getStringAttr(name));
     OpBuilder::InsertionGuard guard(builder);
     moveBehind(builder, parts);
     TensorBuilder b(builder, loc);
-    StateOp state = states.declare(name, parameter.getTensorType(), StateKind::Gradient);
+    const RankedTensorType type = gradientType(parameter.getTensorType(), mesh);
+    StateOp state = states.declare(name, type, StateKind::Gradient);
     state.setOfAttr(FlatSymbolRefAttr::get(parameter.getSymNameAttr()));
-    Value gradient = parts.empty() ? b.splat(parameter.getTensorType(), 0.0) : parts.front();
+    Value gradient = parts.empty() ? b.splat(type, 0.0) : parts.front();
     if (parts.size() > 1)
       gradient = b.make<AddNOp>(ValueRange(parts));
     if (training.accumulate > 1)

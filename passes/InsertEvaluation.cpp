@@ -4,6 +4,7 @@
 //
 //===----------------------------------------------------------------------------------------------------------------===//
 
+#include "ir/Reshard.h"
 #include "ir/TensorBuilder.h"
 #include "passes/Passes.h"
 #include "passes/TrainingAttributes.h"
@@ -59,19 +60,24 @@ struct InsertEvaluationPass : impl::InsertEvaluationBase<InsertEvaluationPass> {
       states.write(builder, loc, name, b.add(states.read(builder, loc, name), value));
     };
     TensorBuilder b(builder, eval.getLoc());
-    Value loss = b.reshape(terminator.getOperand(*lossIndex), {});
+    // The host reads one number: that of all ranks.
+    MeshAttr mesh = MeshAttr::of(module);
+    auto output = [&](unsigned index) {
+      FailureOr<Value> whole = everywhere(builder, terminator.getOperand(index), mesh, getArgument());
+      return succeeded(whole) ? *whole : terminator.getOperand(index);
+    };
+    Value loss = b.reshape(output(*lossIndex), {});
     std::optional<unsigned> weightIndex = findResult(eval, "loss_weight");
-    Value weight = weightIndex ? b.cast(terminator.getOperand(*weightIndex), typeOf(loss).getElementType())
-                               : b.splatLike(loss, 1.0);
+    Value weight = weightIndex ? b.cast(output(*weightIndex), typeOf(loss).getElementType()) : b.splatLike(loss, 1.0);
     addTo("metric.eval_loss_sum", b.mul(loss, weight));
     addTo("metric.eval_ntokens", weight);
     addTo("metric.eval_batches", b.splatLike(loss, 1.0));
     if (std::optional<unsigned> inner = findResult(eval, "inner_loss_sum"))
-      addTo("metric.eval_inner_loss_sum", b.reshape(terminator.getOperand(*inner), {}));
+      addTo("metric.eval_inner_loss_sum", b.reshape(output(*inner), {}));
     if (std::optional<unsigned> aux = findResult(eval, "aux_loss"))
-      addTo("metric.eval_moe_gate_loss_sum", b.mul(b.reshape(terminator.getOperand(*aux), {}), weight));
+      addTo("metric.eval_moe_gate_loss_sum", b.mul(b.reshape(output(*aux), {}), weight));
     if (std::optional<unsigned> metrics = findResult(eval, "moe_metrics"))
-      addTo("metric.eval_moe_metrics", terminator.getOperand(*metrics));
+      addTo("metric.eval_moe_metrics", output(*metrics));
     eraseResults(eval, BitVector(eval.getNumResults(), true));
     return success();
   }

@@ -4,11 +4,13 @@
 //
 //===----------------------------------------------------------------------------------------------------------------===//
 
+#include "ir/Reshard.h"
 #include "ir/TensorBuilder.h"
 #include "passes/Buckets.h"
 #include "passes/Optimizers.h"
 #include "passes/Passes.h"
 #include "passes/TrainingAttributes.h"
+#include "llvm/ADT/MapVector.h"
 
 using namespace mlir;
 
@@ -54,7 +56,14 @@ struct InsertUpdatePass : impl::InsertUpdateBase<InsertUpdatePass> {
     OpBuilder builder = OpBuilder::atBlockBegin(update.addEntryBlock());
     TensorBuilder b(builder, loc);
     StateWriter states(module, builder);
-    RankedTensorType scalar = module.lookupSymbol<StateOp>("sum.loss").getTensorType();
+    MeshAttr mesh = MeshAttr::of(module);
+    RankedTensorType scalar = wholeOrSplit(module.lookupSymbol<StateOp>("sum.loss").getTensorType());
+    /// The state's value, the sum over all ranks where each has its own.
+    auto total = [&](StringRef name) {
+      Value mine = states.read(builder, NameLoc::get(builder.getStringAttr(name)), name);
+      FailureOr<Value> all = everywhere(builder, mine, mesh, getArgument());
+      return succeeded(all) ? *all : mine;
+    };
 
     auto named = [&](StringRef name) { return NameLoc::get(builder.getStringAttr(name)); };
     auto metric = [&](StringRef name, Value value) {
@@ -71,7 +80,17 @@ struct InsertUpdatePass : impl::InsertUpdateBase<InsertUpdatePass> {
     Value weight = states.read(builder, named("sum.weight"), "sum.weight");
     Value multiplier = b.div(b.splat(scalar, 1.0), weight);
     b.loc = named("gnorm");
-    Value norm = b.mul(b.sqrt(squaredNorm(b, states, buckets, scalar)), multiplier);
+    SmallVector<Value> gradients;
+    for (const Bucket &bucket : buckets) {
+      FailureOr<Value> gradient = lie(builder, states.read(builder, b.loc, bucket.gradient), bucket.work, mesh);
+      if (failed(gradient))
+        return failure();
+      gradients.push_back(*gradient);
+    }
+    FailureOr<Value> squares = squaredNorm(b, gradients, scalar, mesh);
+    if (failed(squares))
+      return failure();
+    Value norm = b.mul(b.sqrt(*squares), multiplier);
     b.loc = loc;
     Value factor = multiplier;
     if (training.clipNorm > 0) {
@@ -85,27 +104,33 @@ struct InsertUpdatePass : impl::InsertUpdateBase<InsertUpdatePass> {
       return failure();
 
     optimizer.prepare(b, states, *lr, apply);
-    for (const Bucket &bucket : buckets) {
+    for (auto [bucket, gradient] : llvm::zip_equal(buckets, gradients)) {
       b.loc = named(bucket.name);
-      optimizer.update(b, states, bucket, factor, apply);
+      FailureOr<Value> old = lie(builder, states.read(builder, b.loc, bucket.name), bucket.work, mesh);
+      if (failed(old))
+        return failure();
+      Value updated = optimizer.update(b, states, bucket, *old, gradient, factor, apply);
+      FailureOr<Value> parameters = lie(builder, updated, bucket.type, mesh);
+      if (failed(parameters))
+        return failure();
+      states.write(builder, b.loc, bucket.name, *parameters);
       if (training.accumulate > 1)
-        states.write(builder, b.loc, bucket.gradient, b.splat(bucket.type, 0.0));
+        states.write(builder, b.loc, bucket.gradient, b.splat(gradientType(bucket.type, mesh), 0.0));
     }
     b.loc = loc;
 
-    metric("loss", b.div(states.read(builder, named("sum.loss"), "sum.loss"), weight));
+    metric("loss", b.div(total("sum.loss"), weight));
     metric("gnorm", norm);
     metric("lr", *lr);
     metric("ntokens", weight);
     metric("gradient_multiplier", multiplier);
     metric("applied", b.cast(apply, scalar.getElementType()));
     if (module.lookupSymbol("sum.inner_loss"))
-      metric("inner_loss", b.div(states.read(builder, named("sum.inner_loss"), "sum.inner_loss"), weight));
+      metric("inner_loss", b.div(total("sum.inner_loss"), weight));
     if (module.lookupSymbol("sum.aux_loss"))
-      metric("moe_gate_loss", b.div(states.read(builder, named("sum.aux_loss"), "sum.aux_loss"), weight));
+      metric("moe_gate_loss", b.div(total("sum.aux_loss"), weight));
     if (module.lookupSymbol("sum.moe_metrics"))
-      metric("moe_metrics", b.mul(states.read(builder, named("sum.moe_metrics"), "sum.moe_metrics"),
-                                  1.0 / static_cast<double>(training.accumulate)));
+      metric("moe_metrics", b.mul(total("sum.moe_metrics"), 1.0 / static_cast<double>(training.accumulate)));
     for (StringRef sum : {"sum.loss", "sum.weight", "sum.inner_loss", "sum.aux_loss", "sum.moe_metrics"})
       if (auto state = module.lookupSymbol<StateOp>(sum))
         states.write(builder, named(sum), sum, b.splat(state.getTensorType(), 0.0));
@@ -118,13 +143,30 @@ struct InsertUpdatePass : impl::InsertUpdateBase<InsertUpdatePass> {
     return success();
   }
 
-  Value squaredNorm(TensorBuilder &b, StateWriter &states, ArrayRef<Bucket> buckets, RankedTensorType scalar) {
-    SmallVector<Value> parts;
-    for (const Bucket &bucket : buckets) {
-      Value gradient = states.read(b.builder, b.loc, bucket.gradient);
-      parts.push_back(b.sumAll(b.mul(gradient, gradient)));
+  /// `value` in the layout of `type`.
+  FailureOr<Value> lie(OpBuilder &builder, Value value, RankedTensorType type, MeshAttr mesh) {
+    auto layout = dyn_cast_if_present<LayoutAttr>(type.getEncoding());
+    return layout && mesh ? reshard(builder, value, layout, mesh, getArgument()) : FailureOr<Value>(value);
+  }
+
+  /// Every element of every parameter counts once, wherever it lies: sums of the same layout are added up before they
+  /// are summed over ranks.
+  FailureOr<Value> squaredNorm(TensorBuilder &b, ArrayRef<Value> gradients, RankedTensorType scalar, MeshAttr mesh) {
+    llvm::MapVector<Type, SmallVector<Value>> parts;
+    for (Value gradient : gradients) {
+      Value square = b.sumAll(b.mul(gradient, gradient));
+      parts[square.getType()].push_back(square);
     }
-    return parts.empty() ? b.splat(scalar, 0.0) : b.make<AddNOp>(ValueRange(parts));
+    SmallVector<Value> sums;
+    for (auto &[type, squares] : parts) {
+      FailureOr<Value> sum = everywhere(b.builder, b.make<AddNOp>(ValueRange(squares)), mesh, getArgument());
+      if (failed(sum))
+        return failure();
+      sums.push_back(*sum);
+    }
+    if (sums.empty())
+      return b.splat(scalar, 0.0);
+    return sums.size() == 1 ? sums.front() : b.make<AddNOp>(ValueRange(sums));
   }
 };
 

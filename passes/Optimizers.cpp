@@ -86,10 +86,15 @@ FailureOr<Value> learningRate(TensorBuilder &b, const TrainingAttributes &traini
 
 namespace {
 
+/// `value` where `apply` holds, else `old`.
+Value chooseIf(TensorBuilder &b, Value apply, Value value, Value old) {
+  Value condition = typeOf(value).getRank() == 0 ? apply : b.broadcastScalar(apply, value);
+  return b.select(condition, value, old);
+}
+
 /// Replaces a state by `value` where `apply` holds.
 void writeIf(TensorBuilder &b, StateWriter &states, StringRef name, Value old, Value value, Value apply) {
-  Value condition = typeOf(value).getRank() == 0 ? apply : b.broadcastScalar(apply, value);
-  states.write(b.builder, b.loc, name, b.select(condition, value, old));
+  states.write(b.builder, b.loc, name, chooseIf(b, apply, value, old));
 }
 
 /// p -= lr g, with g + weight_decay p for g and optional momentum (v = momentum v + g).
@@ -103,9 +108,9 @@ public:
 
   void prepare(TensorBuilder &, StateWriter &, Value learningRate, Value) override { lr = learningRate; }
 
-  void update(TensorBuilder &b, StateWriter &states, const Bucket &bucket, Value factor, Value apply) override {
-    Value p = states.read(b.builder, b.loc, bucket.name);
-    Value g = b.mul(states.read(b.builder, b.loc, bucket.gradient), b.broadcastScalar(factor, p));
+  Value update(TensorBuilder &b, StateWriter &states, const Bucket &bucket, Value p, Value gradient, Value factor,
+               Value apply) override {
+    Value g = b.mul(gradient, b.broadcastScalar(factor, p));
     if (options.weightDecay != 0)
       g = b.add(g, b.mul(p, options.weightDecay));
     if (options.momentum != 0) {
@@ -113,7 +118,7 @@ public:
       g = b.add(b.mul(old, options.momentum), g);
       writeIf(b, states, bucket.slots[0], old, g, apply);
     }
-    writeIf(b, states, bucket.name, p, b.sub(p, b.mul(b.broadcastScalar(lr, p), g)), apply);
+    return chooseIf(b, apply, b.sub(p, b.mul(b.broadcastScalar(lr, p), g)), p);
   }
 
 private:
@@ -146,9 +151,10 @@ public:
     decay = b.sub(b.splatLike(lr, 1.0), b.mul(lr, options.weightDecay));
   }
 
-  void update(TensorBuilder &b, StateWriter &states, const Bucket &bucket, Value factor, Value apply) override {
-    Value p = states.read(b.builder, b.loc, bucket.name), old = p;
-    Value g = b.mul(states.read(b.builder, b.loc, bucket.gradient), b.broadcastScalar(factor, p));
+  Value update(TensorBuilder &b, StateWriter &states, const Bucket &bucket, Value p, Value gradient, Value factor,
+               Value apply) override {
+    const Value old = p;
+    Value g = b.mul(gradient, b.broadcastScalar(factor, p));
     Value oldM = states.read(b.builder, b.loc, bucket.slots[0]), oldV = states.read(b.builder, b.loc, bucket.slots[1]);
     if (options.weightDecay != 0) {
       if (options.name == "adam")
@@ -164,7 +170,7 @@ public:
     Value change = b.div(b.mul(b.broadcastScalar(step, m), m), b.add(root, options.eps));
     writeIf(b, states, bucket.slots[0], oldM, m, apply);
     writeIf(b, states, bucket.slots[1], oldV, v, apply);
-    writeIf(b, states, bucket.name, old, b.sub(p, change), apply);
+    return chooseIf(b, apply, b.sub(p, change), old);
   }
 
 private:

@@ -30,9 +30,10 @@ public:
   virtual llvm::SmallVector<llvm::StringRef> slots() const = 0;
   /// Emits what all buckets share. `lr` is a scalar, `apply` a boolean scalar: false leaves all state as it is.
   virtual void prepare(TensorBuilder &b, StateWriter &states, mlir::Value lr, mlir::Value apply) = 0;
-  /// Emits the update of one bucket; `factor` (scalar) multiplies its gradient.
-  virtual void update(TensorBuilder &b, StateWriter &states, const Bucket &bucket, mlir::Value factor,
-                      mlir::Value apply) = 0;
+  /// Emits the update of `parameters` of one bucket and returns the new ones; `factor` (scalar) multiplies `gradient`.
+  /// Both lie as the moments do.
+  virtual mlir::Value update(TensorBuilder &b, StateWriter &states, const Bucket &bucket, mlir::Value parameters,
+                             mlir::Value gradient, mlir::Value factor, mlir::Value apply) = 0;
 };
 
 /// sgd, adam, adamw or fairseq_adam; null for another name.

@@ -65,9 +65,9 @@ def AssignPrecision : Moe_Pass<"assign-precision"> {
 }
 
 def Shard : Moe_Pass<"shard"> {
-  let summary = "gives every tensor type its layout on the mesh";
+  let summary = "puts the module on a mesh: every rank computes everything";
   let description = [{
-    On a mesh of one rank every layout is `replicate`. Larger meshes are a named error until the rewrites for many ranks.
+    Every layout is `replicate`: a correct program for any number of ranks, which the passes after it make parallel.
 
     ```mlir
     tensor<4x32xf32>  ->  tensor<4x32xf32, #moe.layout<data = replicate, expert = replicate>>
@@ -75,6 +75,46 @@ def Shard : Moe_Pass<"shard"> {
   }];
   let options = [ListOption<"axes", "axes", "std::string", "names of the mesh axes, minor last">,
                  ListOption<"sizes", "sizes", "int64_t", "sizes of the mesh axes">];
+}
+
+def InsertDataParallel : Moe_Pass<"insert-data-parallel"> {
+  let summary = "gives each rank its part of the batch";
+  let description = [{
+    Inputs are split along their first dimension over all axes, and layouts follow through the programs (LayoutSweep.h):
+    sums over the batch become `partial`, what needs all of it is gathered.
+
+    ```mlir
+    %sum = moe.reduce %x {kind = 0 : i32, dims = array<i64: 0, 1>} : (tensor<8x4xf32, replicate>) -> tensor<f32, replicate>
+    // becomes, on two ranks
+    %sum = moe.reduce %x {kind = 0 : i32, dims = array<i64: 0, 1>} : (tensor<4x4xf32, shard(0)>) -> tensor<f32, partial>
+    ```
+  }];
+}
+
+def InsertExpertParallel : Moe_Pass<"insert-expert-parallel"> {
+  let summary = "gives each rank some of the experts, and exchanges rows around them";
+  let description = [{
+    Parameters that have the experts of `dispatch` as a dimension are split over the axis `expert`. Where each rank has
+    routing groups of its own, rows travel by `moe.all_to_all` to their experts and back. Where a group spans ranks, these
+    have gathered its tokens; each makes the rows of its experts (axis `expert`) or of its slots (other axes) by
+    `moe.own_slots`, and results are partial sums.
+  }];
+}
+
+def InsertFsdp : Moe_Pass<"insert-fsdp"> {
+  let summary = "splits state that all ranks would have, and gathers it where it is used";
+  let description = [{
+    `optimizer`: moments lie in parts over all ranks that have the same parameters; gradients are reduced to these parts
+    and new parameters gathered (ZeRO-1, arXiv 1910.02054). `full`: parameters and gradients lie so too (ZeRO-3, FSDP).
+    Parameters of a layer are one bucket, gathered at once; members are views of it.
+
+    ```mlir
+    %part = moe.read @bucket.1 : tensor<64xf32, shard(0)>
+    %bucket = moe.all_gather %part {axes = ["data", "expert"], dim = 0 : i64}
+    %w, %b = moe.bucket_split %bucket {offsets = array<i64: 0, 96>}
+    ```
+  }];
+  let options = [Option<"mode", "mode", "std::string", "\"off\"", "off, optimizer or full">];
 }
 
 def Differentiate : Moe_Pass<"differentiate"> {

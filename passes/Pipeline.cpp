@@ -47,10 +47,20 @@ void addPhase(PassManager &pm, Phase phase, const PipelineOptions &options) {
     pm.addPass(createAssignPrecision(precision));
     break;
   }
-  // From here on every tensor type says how it lies on the mesh.
-  case Phase::Shard:
-    pm.addPass(createShard());
+  // From here on every tensor type says how it lies on the mesh. First everything is everywhere; then the batch is
+  // split, then the experts, then state.
+  case Phase::Shard: {
+    ShardOptions shard;
+    shard.axes = {"data", "expert"};
+    shard.sizes = {options.dataParallel, options.expertParallel};
+    pm.addPass(createShard(shard));
+    pm.addPass(createInsertDataParallel());
+    pm.addPass(createInsertExpertParallel());
+    InsertFsdpOptions fsdp;
+    fsdp.mode = options.fsdp;
+    pm.addPass(createInsertFsdp(fsdp));
     break;
+  }
   // Forward and backward in one block; equal pieces of both are computed once.
   case Phase::Differentiate:
     pm.addPass(createDifferentiate());

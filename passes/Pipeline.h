@@ -43,6 +43,10 @@ struct PipelineOptions {
   bool recompose = true;
   /// What is computed again in the backward instead of kept: none or full.
   std::string recompute = "none";
+  /// Ranks of the mesh: `data` x `expert`.
+  int64_t dataParallel = 1, expertParallel = 1;
+  /// Where state lies that all ranks would have: `off`, `optimizer` or `full` (see `insert-fsdp`).
+  std::string fsdp = "off";
   std::string target = "cpu:native";
   int64_t threads = 0;
   /// The last phase to run.

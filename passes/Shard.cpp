@@ -35,8 +35,8 @@ struct ShardPass : impl::ShardBase<ShardPass> {
       module.emitError("shard needs as many sizes as axes");
       return signalPassFailure();
     }
-    if (llvm::any_of(extents, [](int64_t size) { return size != 1; })) {
-      module.emitError("meshes of more than one rank are planned; compile with --ranks 1");
+    if (llvm::any_of(extents, [](int64_t size) { return size < 1; })) {
+      module.emitError("shard needs sizes of at least 1");
       return signalPassFailure();
     }
     module->setAttr("moe.mesh", MeshAttr::get(&getContext(), names, extents));

@@ -143,7 +143,7 @@ void StateWriter::write(OpBuilder &builder, Location loc, StringRef name, Value 
 }
 
 RankedTensorType StateWriter::progressType(RankedTensorType like) {
-  return RankedTensorType::get({2}, IntegerType::get(context, 64), like.getEncoding());
+  return wholeOrSplit(RankedTensorType::get({2}, IntegerType::get(context, 64), like.getEncoding()));
 }
 
 } // namespace moe::ir

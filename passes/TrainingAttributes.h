@@ -19,6 +19,8 @@ namespace moe::ir {
 inline constexpr llvm::StringLiteral kProgramAttr = "moe.program";
 inline constexpr llvm::StringLiteral kNameAttr = "moe.name";
 inline constexpr llvm::StringLiteral kTrainingAttr = "moe.training";
+/// Attribute of a module on a mesh: `optimizer` or `full` (see `insert-fsdp`); absent if state is on all ranks.
+inline constexpr llvm::StringLiteral kFsdpAttr = "moe.fsdp";
 /// tensor<2xi64>: (num_updates, index of the micro-batch).
 inline constexpr llvm::StringLiteral kProgressState = "control.progress";
 
@@ -62,7 +64,7 @@ public:
   StateOp declare(llvm::StringRef name, mlir::RankedTensorType type, StateKind kind, double initial = 0.0);
   mlir::Value read(mlir::OpBuilder &builder, mlir::Location loc, llvm::StringRef name);
   void write(mlir::OpBuilder &builder, mlir::Location loc, llvm::StringRef name, mlir::Value value);
-  /// tensor<2xi64> with the layout of `like`.
+  /// tensor<2xi64>, on the mesh of `like` the same on all ranks.
   mlir::RankedTensorType progressType(mlir::RankedTensorType like);
 
 private:

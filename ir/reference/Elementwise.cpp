@@ -98,12 +98,14 @@ LogicalResult ScaleGradientOp::interpret(InterpreterContext &, Operands operands
   return success();
 }
 
-LogicalResult DropoutOp::interpret(InterpreterContext &, Operands operands, Results results) {
+LogicalResult DropoutOp::interpret(InterpreterContext &context, Operands operands, Results results) {
   const HostTensor &input = *operands[0];
   const HostTensor &rng = *operands[1];
   double rate = getRate().convertToDouble();
+  const Place place = placeOf(context, *this, getResult());
   for (int64_t i = 0; i < input.size(); ++i) {
-    double uniform = uniformNumber(getSeed(), getSite(), rng.ints[0], rng.ints[1], input.size(), i);
+    double uniform =
+        uniformNumber(getSeed(), getSite(), rng.ints[0], rng.ints[1], place.elements(), place.index(input.shape, i));
     results[0].floats[i] = uniform < rate ? 0 : input.floats[i] / (1 - rate);
   }
   return success();

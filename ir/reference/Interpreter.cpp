@@ -6,6 +6,7 @@
 
 #include "ir/reference/Interpreter.h"
 #include "ir/Ops.h"
+#include "ir/Reshard.h"
 #include "mlir/Dialect/Func/IR/FuncOps.h"
 
 using namespace mlir;
@@ -47,7 +48,9 @@ InterpreterState::InterpreterState(ModuleOp module) {
     }
   // Views come second: what they say about their part wins over what the bucket says about the whole.
   for (StateOp state : module.getOps<StateOp>())
-    if (state.getBucket() && storages.count(state.getBucket()->str())) {
+    // Of a bucket that lies in parts, a rank may have any part of a member.
+    if (state.getBucket() && storages.count(state.getBucket()->str()) &&
+        !isSplitBucket(module.lookupSymbol<StateOp>(*state.getBucket()).getTensorType())) {
       std::string name = state.getSymName().str();
       entries[name] = {state.getTensorType(), state.getBucket()->str(),
                        static_cast<int64_t>(state.getOffset().value_or(0))};
@@ -120,28 +123,60 @@ static void finish(HostTensor &value, RankedTensorType type, const InterpreterOp
   }
 }
 
-static FailureOr<std::vector<HostTensor>> call(func::FuncOp function, ArrayRef<HostTensor> arguments,
-                                               InterpreterContext &context) {
+namespace {
+
+/// Values of all ranks: one list of tensors per rank.
+using RankTensors = std::vector<std::vector<HostTensor>>;
+using Ranks = MutableArrayRef<InterpreterContext>;
+
+FailureOr<RankTensors> runBlock(Block &block, const RankTensors &arguments, Ranks ranks);
+
+FailureOr<RankTensors> call(func::FuncOp function, const RankTensors &arguments, Ranks ranks) {
   if (function.isDeclaration() || !function.getBody().hasOneBlock())
     return function.emitOpError() << "has no single block that the interpreter could run";
-  if (llvm::is_contained(context.activeFunctions, function.getOperation()))
+  std::vector<Operation *> &active = ranks.front().activeFunctions;
+  if (llvm::is_contained(active, function.getOperation()))
     return function.emitOpError() << "calls itself";
-  context.activeFunctions.push_back(function);
-  FailureOr<std::vector<HostTensor>> results = interpretBlock(function.getBody().front(), arguments, context);
-  context.activeFunctions.pop_back();
+  active.push_back(function);
+  FailureOr<RankTensors> results = runBlock(function.getBody().front(), arguments, ranks);
+  active.pop_back();
   return results;
 }
 
-static LogicalResult run(Operation &op, ArrayRef<const HostTensor *> operands, std::vector<HostTensor> &results,
-                         InterpreterContext &context) {
+/// Results of an operation between ranks, group by group.
+LogicalResult runGroups(CollectiveOpInterface op, ArrayRef<SmallVector<const HostTensor *>> operands,
+                        RankTensors &results) {
+  MeshAttr mesh = MeshAttr::of(op->getParentOfType<ModuleOp>());
+  if (!mesh || mesh.ranks() != static_cast<int64_t>(operands.size()))
+    return op->emitOpError() << "runs on " << operands.size() << " ranks, which is not the mesh of its module";
+  SmallVector<StringAttr> axes = op.groupAxes();
+  for (ArrayRef<int64_t> group : mesh.groups(axes)) {
+    SmallVector<SmallVector<const HostTensor *>> mine;
+    RankTensors computed(group.size());
+    for (auto [rank, tensors] : llvm::zip_equal(group, computed)) {
+      mine.push_back(operands[rank]);
+      for (Value result : op->getResults())
+        tensors.emplace_back(typeOf(result));
+    }
+    if (failed(op.interpretGroup(mine, computed)))
+      return failure();
+    for (auto [rank, tensors] : llvm::zip_equal(group, computed))
+      results[rank] = std::move(tensors);
+  }
+  return success();
+}
+
+LogicalResult run(Operation &op, ArrayRef<SmallVector<const HostTensor *>> operands, RankTensors &results,
+                  Ranks ranks) {
   if (auto callOp = dyn_cast<func::CallOp>(op)) {
     auto callee = SymbolTable::lookupNearestSymbolFrom<func::FuncOp>(&op, callOp.getCalleeAttr());
     if (!callee)
       return callOp.emitOpError() << "calls an unknown function '" << callOp.getCallee() << "'";
-    std::vector<HostTensor> arguments;
-    for (const HostTensor *operand : operands)
-      arguments.push_back(*operand);
-    FailureOr<std::vector<HostTensor>> returned = call(callee, arguments, context);
+    RankTensors arguments(ranks.size());
+    for (auto [rank, tensors] : llvm::zip_equal(operands, arguments))
+      for (const HostTensor *operand : rank)
+        tensors.push_back(*operand);
+    FailureOr<RankTensors> returned = call(callee, arguments, ranks);
     if (failed(returned))
       return failure();
     results = std::move(*returned);
@@ -150,17 +185,26 @@ static LogicalResult run(Operation &op, ArrayRef<const HostTensor *> operands, s
   auto moeOp = dyn_cast<MoeOpInterface>(op);
   if (!moeOp)
     return op.emitOpError() << "has no reference semantics";
-  for (Value result : op.getResults())
-    results.emplace_back(typeOf(result));
-  if (failed(moeOp.interpret(context, operands, results)))
-    return failure();
-  for (auto [result, value] : llvm::zip_equal(op.getResults(), results))
-    finish(value, typeOf(result), context.options);
+  auto collective = dyn_cast<CollectiveOpInterface>(op);
+  if (collective && ranks.size() > 1) {
+    if (failed(runGroups(collective, operands, results)))
+      return failure();
+  } else {
+    for (size_t rank = 0; rank < ranks.size(); ++rank) {
+      for (Value result : op.getResults())
+        results[rank].emplace_back(typeOf(result));
+      if (failed(moeOp.interpret(ranks[rank], operands[rank], results[rank])))
+        return failure();
+    }
+  }
+  for (std::vector<HostTensor> &tensors : results)
+    for (auto [result, value] : llvm::zip_equal(op.getResults(), tensors))
+      finish(value, typeOf(result), ranks.front().options);
   return success();
 }
 
 /// Values that no operation after the key uses.
-static llvm::DenseMap<Operation *, SmallVector<Value>> lastUses(Block &block) {
+llvm::DenseMap<Operation *, SmallVector<Value>> lastUses(Block &block) {
   llvm::DenseMap<Operation *, SmallVector<Value>> dying;
   llvm::DenseSet<Value> seen;
   for (Operation &op : llvm::reverse(block)) {
@@ -174,12 +218,12 @@ static llvm::DenseMap<Operation *, SmallVector<Value>> lastUses(Block &block) {
   return dying;
 }
 
-FailureOr<std::vector<HostTensor>> moe::ir::interpretBlock(Block &block, ArrayRef<HostTensor> arguments,
-                                                           InterpreterContext &context) {
+/// The values of a block's arguments, checked and rounded.
+LogicalResult bindArguments(Block &block, ArrayRef<HostTensor> arguments, const InterpreterOptions &options,
+                            std::vector<HostTensor> &bound) {
   if (arguments.size() != block.getNumArguments())
     return block.getParentOp()->emitOpError()
            << "takes " << block.getNumArguments() << " values, but was given " << arguments.size();
-  llvm::DenseMap<Value, HostTensor> values;
   for (auto [argument, value] : llvm::zip_equal(block.getArguments(), arguments)) {
     auto type = dyn_cast<RankedTensorType>(argument.getType());
     if (!type || ArrayRef<int64_t>(value.shape) != type.getShape() ||
@@ -188,31 +232,61 @@ FailureOr<std::vector<HostTensor>> moe::ir::interpretBlock(Block &block, ArrayRe
       return block.getParentOp()->emitOpError()
              << "takes " << argument.getType() << " as argument " << argument.getArgNumber()
              << ", but was given a value of another shape or class";
-    HostTensor copy = value;
-    finish(copy, type, context.options);
-    values[argument] = std::move(copy);
+    bound.push_back(value);
+    finish(bound.back(), type, options);
+  }
+  return success();
+}
+
+FailureOr<RankTensors> runBlock(Block &block, const RankTensors &arguments, Ranks ranks) {
+  // Of each value, one tensor per rank.
+  llvm::DenseMap<Value, std::vector<HostTensor>> values;
+  for (auto [rank, context] : llvm::enumerate(ranks)) {
+    std::vector<HostTensor> bound;
+    if (failed(bindArguments(block, arguments[rank], context.options, bound)))
+      return failure();
+    for (auto [argument, value] : llvm::zip_equal(block.getArguments(), bound))
+      values[argument].push_back(std::move(value));
   }
   llvm::DenseMap<Operation *, SmallVector<Value>> dying = lastUses(block);
   for (Operation &op : block) {
-    SmallVector<const HostTensor *> operands;
+    SmallVector<SmallVector<const HostTensor *>> operands(ranks.size());
     for (Value operand : op.getOperands())
-      operands.push_back(&values.find(operand)->second);
+      for (auto [rank, value] : llvm::enumerate(values.find(operand)->second))
+        operands[rank].push_back(&value);
     if (op.hasTrait<OpTrait::IsTerminator>()) {
-      std::vector<HostTensor> returned;
-      for (const HostTensor *operand : operands)
-        returned.push_back(*operand);
+      RankTensors returned(ranks.size());
+      for (auto [rank, tensors] : llvm::zip_equal(operands, returned))
+        for (const HostTensor *operand : rank)
+          tensors.push_back(*operand);
       return returned;
     }
-    std::vector<HostTensor> results;
-    if (failed(run(op, operands, results, context)))
+    RankTensors results(ranks.size());
+    if (failed(run(op, operands, results, ranks)))
       return failure();
-    for (auto [result, value] : llvm::zip_equal(op.getResults(), results))
-      values[result] = std::move(value);
+    for (std::vector<HostTensor> &tensors : results)
+      for (auto [result, value] : llvm::zip_equal(op.getResults(), tensors))
+        values[result].push_back(std::move(value));
     if (auto dead = dying.find(&op); dead != dying.end())
       for (Value value : dead->second)
         values.erase(value);
   }
   return block.getParentOp()->emitOpError() << "has a block without a terminator";
+}
+
+/// Of one rank, without a failure.
+std::vector<HostTensor> only(RankTensors &&ranks) {
+  return std::move(ranks.front());
+}
+
+} // namespace
+
+FailureOr<std::vector<HostTensor>> moe::ir::interpretBlock(Block &block, ArrayRef<HostTensor> arguments,
+                                                           InterpreterContext &context) {
+  FailureOr<RankTensors> results = runBlock(block, {arguments.vec()}, context);
+  if (failed(results))
+    return failure();
+  return only(std::move(*results));
 }
 
 FailureOr<std::vector<HostTensor>> moe::ir::interpret(ModuleOp module, llvm::StringRef name,
@@ -221,6 +295,28 @@ FailureOr<std::vector<HostTensor>> moe::ir::interpret(ModuleOp module, llvm::Str
   auto function = module.lookupSymbol<func::FuncOp>(name);
   if (!function)
     return module.emitError() << "the module has no function '" << name << "'";
-  InterpreterContext context(state, options);
-  return call(function, inputs, context);
+  MeshAttr mesh = MeshAttr::of(module);
+  InterpreterContext context(state, options, mesh ? mesh.coordinates(options.rank) : SmallVector<int64_t>());
+  FailureOr<RankTensors> results = call(function, {inputs.vec()}, context);
+  if (failed(results))
+    return failure();
+  return only(std::move(*results));
+}
+
+FailureOr<std::vector<std::vector<HostTensor>>> moe::ir::interpretOnMesh(ModuleOp module, llvm::StringRef name,
+                                                                         ArrayRef<std::vector<HostTensor>> inputs,
+                                                                         MutableArrayRef<InterpreterState> states,
+                                                                         const InterpreterOptions &options) {
+  auto function = module.lookupSymbol<func::FuncOp>(name);
+  if (!function)
+    return module.emitError() << "the module has no function '" << name << "'";
+  MeshAttr mesh = MeshAttr::of(module);
+  const int64_t ranks = mesh ? mesh.ranks() : 1;
+  if (static_cast<int64_t>(inputs.size()) != ranks || static_cast<int64_t>(states.size()) != ranks)
+    return module.emitError() << "the mesh has " << ranks << " ranks, but there are inputs for " << inputs.size()
+                              << " and states for " << states.size();
+  std::vector<InterpreterContext> contexts;
+  for (int64_t rank = 0; rank < ranks; ++rank)
+    contexts.emplace_back(states[rank], options, mesh ? mesh.coordinates(rank) : SmallVector<int64_t>());
+  return call(function, inputs.vec(), contexts);
 }

@@ -46,6 +46,8 @@ struct HostTensor {
 struct InterpreterOptions {
   /// Round every result to its element type (f32 runs); otherwise floats stay float64 throughout.
   bool roundToElementType = false;
+  /// Which rank of the module's mesh `interpret` is.
+  int64_t rank = 0;
 };
 
 /// Values of the state tensors; bucketed states are views of their bucket's storage.
@@ -73,9 +75,13 @@ private:
 /// What `interpret` of an operation may ask for besides its operands.
 class InterpreterContext {
 public:
-  InterpreterContext(InterpreterState &state, const InterpreterOptions &options) : state(state), options(options) {}
+  /// `coordinates`: of the rank, one for each axis of the module's mesh; none without a mesh.
+  InterpreterContext(InterpreterState &state, const InterpreterOptions &options,
+                     llvm::ArrayRef<int64_t> coordinates = {})
+      : state(state), options(options), coordinates(coordinates) {}
   InterpreterState &state;
   InterpreterOptions options;
+  llvm::SmallVector<int64_t> coordinates;
   /// Functions that are being run, outermost first; a call to one of them would never end.
   std::vector<mlir::Operation *> activeFunctions;
 };
@@ -84,6 +90,25 @@ public:
 mlir::FailureOr<std::vector<HostTensor>> interpret(mlir::ModuleOp module, llvm::StringRef name,
                                                    llvm::ArrayRef<HostTensor> inputs, InterpreterState &state,
                                                    const InterpreterOptions &options = {});
+
+/// The same on all ranks of the module's mesh, in step: `inputs` and `states` have one entry for each rank, and so have
+/// the results. Operations between ranks see the operands of their whole group.
+mlir::FailureOr<std::vector<std::vector<HostTensor>>> interpretOnMesh(mlir::ModuleOp module, llvm::StringRef name,
+                                                                      llvm::ArrayRef<std::vector<HostTensor>> inputs,
+                                                                      llvm::MutableArrayRef<InterpreterState> states,
+                                                                      const InterpreterOptions &options = {});
+
+/// Where the part of a rank lies in the whole tensor.
+struct Place {
+  llvm::SmallVector<int64_t> whole;  ///< shape of the whole tensor
+  llvm::SmallVector<int64_t> offset; ///< of the part's first element, by dimension
+  int64_t elements() const;
+  /// Linear index, in the whole tensor, of element `index` of the part, whose shape is `part`.
+  int64_t index(llvm::ArrayRef<int64_t> part, int64_t index) const;
+};
+/// Of the result of `op` on the rank of `context`: by the layout of its type or, if that has none, by the attribute
+/// `moe.layout` of the operation.
+Place placeOf(const InterpreterContext &context, mlir::Operation *op, mlir::Value result);
 
 /// Runs the operations of one block (used by regions such as `moe.fused`); returns the terminator's operands.
 mlir::FailureOr<std::vector<HostTensor>> interpretBlock(mlir::Block &block, llvm::ArrayRef<HostTensor> arguments,

@@ -31,11 +31,11 @@ LogicalResult ConstantOp::interpret(InterpreterContext &, Operands, Results resu
   return success();
 }
 
-LogicalResult IotaOp::interpret(InterpreterContext &, Operands, Results results) {
+LogicalResult IotaOp::interpret(InterpreterContext &context, Operands, Results results) {
   HostTensor &result = results[0];
   SmallVector<int64_t> strides(result.shape.size(), 0);
   strides[getDim()] = 1;
-  std::vector<int64_t> values = offsets(result.shape, strides);
+  std::vector<int64_t> values = offsets(result.shape, strides, placeOf(context, *this, getResult()).offset[getDim()]);
   if (result.isFloat)
     result.floats.assign(values.begin(), values.end());
   else
@@ -43,11 +43,13 @@ LogicalResult IotaOp::interpret(InterpreterContext &, Operands, Results results)
   return success();
 }
 
-LogicalResult RandomUniformOp::interpret(InterpreterContext &, Operands operands, Results results) {
+LogicalResult RandomUniformOp::interpret(InterpreterContext &context, Operands operands, Results results) {
   const HostTensor &rng = *operands[0];
   HostTensor &result = results[0];
+  const Place place = placeOf(context, *this, getResult());
   for (int64_t i = 0; i < result.size(); ++i)
-    result.floats[i] = uniformNumber(getSeed(), getSite(), rng.ints[0], rng.ints[1], result.size(), i);
+    result.floats[i] =
+        uniformNumber(getSeed(), getSite(), rng.ints[0], rng.ints[1], place.elements(), place.index(result.shape, i));
   return success();
 }
 

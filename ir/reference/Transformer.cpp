@@ -115,11 +115,21 @@ struct Attention {
   double softcap = 0;
   int64_t window = 0;
 
+  // Of the weights [B,H,T,S] that random numbers are drawn for: sequences and heads of the whole tensor, and the first
+  // ones here.
+  int64_t wholeBatch, wholeHeads, firstSequence, firstHead;
+
   template <typename Op>
-  Attention(Op op, const HostTensor &query, const HostTensor &key)
+  Attention(InterpreterContext &context, Op op, const HostTensor &query, const HostTensor &key)
       : batch(query.shape[0]), queries(query.shape[1]), heads(query.shape[2]), width(query.shape[3]),
         keys(key.shape[1]), keyHeads(key.shape[2]), scale(op.getScale().convertToDouble()),
-        rate(op.getRate().convertToDouble()), causal(op.getCausal()), seed(op.getSeed()), site(op.getSite()) {}
+        rate(op.getRate().convertToDouble()), causal(op.getCausal()), seed(op.getSeed()), site(op.getSite()) {
+    Place place = placeOf(context, op, op->getResult(0));
+    wholeBatch = place.whole[0];
+    wholeHeads = place.whole[2];
+    firstSequence = place.offset[0];
+    firstHead = place.offset[2];
+  }
 
   int64_t queryAt(int64_t b, int64_t t, int64_t h) const { return ((b * queries + t) * heads + h) * width; }
   int64_t keyAt(int64_t b, int64_t s, int64_t h) const {
@@ -135,8 +145,9 @@ struct Attention {
   double kept(int64_t b, int64_t t, int64_t h, int64_t s) const {
     if (!rng || rate == 0)
       return 1;
-    int64_t index = ((b * heads + h) * queries + t) * keys + s;
-    double uniform = uniformNumber(seed, site, rng->ints[0], rng->ints[1], batch * heads * queries * keys, index);
+    int64_t index = (((firstSequence + b) * wholeHeads + firstHead + h) * queries + t) * keys + s;
+    double uniform =
+        uniformNumber(seed, site, rng->ints[0], rng->ints[1], wholeBatch * wholeHeads * queries * keys, index);
     return uniform < rate ? 0 : 1 / (1 - rate);
   }
 
@@ -168,9 +179,9 @@ struct Attention {
 
 } // namespace
 
-LogicalResult AttentionOp::interpret(InterpreterContext &, Operands operands, Results results) {
+LogicalResult AttentionOp::interpret(InterpreterContext &context, Operands operands, Results results) {
   const HostTensor &query = *operands[0], &key = *operands[1], &value = *operands[2];
-  Attention shape(*this, query, key);
+  Attention shape(context, *this, query, key);
   auto optional = [&](unsigned operand) -> const HostTensor * {
     auto [index, length] = getODSOperandIndexAndLength(operand);
     return length > 0 ? operands[index] : nullptr;
@@ -213,10 +224,10 @@ LogicalResult AttentionOp::interpret(InterpreterContext &, Operands operands, Re
   return success();
 }
 
-LogicalResult AttentionBackwardOp::interpret(InterpreterContext &, Operands operands, Results results) {
+LogicalResult AttentionBackwardOp::interpret(InterpreterContext &context, Operands operands, Results results) {
   const HostTensor &resultGrad = *operands[0], &query = *operands[1], &key = *operands[2], &value = *operands[3];
   const HostTensor &result = *operands[4], &lse = *operands[5];
-  Attention shape(*this, query, key);
+  Attention shape(context, *this, query, key);
   shape.padding = getPadding() ? operands[6] : nullptr;
   shape.rng = getRng() ? operands[getPadding() ? 7 : 6] : nullptr;
   shape.forEachRow([&](int64_t b, int64_t t, int64_t h) {

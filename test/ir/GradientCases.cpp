@@ -209,6 +209,18 @@ std::vector<OperationCase> makeDifferentiableCases() {
             weight + ", " + weight + ", " + weight + ") -> tensor<8x4xf64>",
         {anything, blocks, anything, anything, anything});
   }
+
+  // Groups of one rank: the identity. CollectivesTest has larger ones.
+  const std::string between = " : (tensor<2x3xf64>) -> tensor<2x3xf64>";
+  for (const char *op : {"all_reduce %0 {axes = [\"data\"]}", "all_gather %0 {axes = [\"data\"], dim = 0 : i64}",
+                         "reduce_scatter %0 {axes = [\"data\"], dim = 1 : i64}",
+                         "all_to_all %0 {axes = [\"data\"], from = 0 : i64, to = 1 : i64}",
+                         "all_slice %0 {axes = [\"data\"], dim = 0 : i64}",
+                         "pad_slice %0 {axes = [\"data\"], dim = 1 : i64}", "as_partial %0 {axes = [\"data\"]}"})
+    add("moe." + std::string(op) + between);
+  add("moe.bucket_join %0, %1 {offsets = array<i64: 1, 8>} : (tensor<2x3xf64>, tensor<2xf64>) -> tensor<12xf64>");
+  add("moe.bucket_split %0 {offsets = array<i64: 1, 8>} : (tensor<12xf64>) -> (tensor<2x3xf64>, tensor<2xf64>)", {},
+      {0, 1});
   return cases;
 }
 

@@ -50,7 +50,7 @@ struct GradientFunction {
 
   /// Returns those of `values` that are not null and runs the function.
   OptionalTensors run(ArrayRef<Value> values, const std::vector<ir::HostTensor> &inputs,
-                      const std::vector<ir::HostTensor> &cotangents) {
+                      const std::vector<ir::HostTensor> &cotangents, int64_t rank = 0) {
     SmallVector<Value> present;
     for (Value value : values)
       if (value)
@@ -62,7 +62,7 @@ struct GradientFunction {
     std::vector<ir::HostTensor> arguments = inputs;
     arguments.insert(arguments.end(), cotangents.begin(), cotangents.end());
     ir::InterpreterState state(module);
-    FailureOr<std::vector<ir::HostTensor>> computed = ir::interpret(module, "gradient", arguments, state);
+    FailureOr<std::vector<ir::HostTensor>> computed = ir::interpret(module, "gradient", arguments, state, {.rank = rank});
     if (failed(computed))
       return {};
     OptionalTensors result(values.size());
@@ -90,7 +90,8 @@ llvm::SmallBitVector floatOperands(Operation *op) {
 
 OptionalTensors adjointGradients(ModuleOp module, const OperationCase &example,
                                  const std::vector<ir::HostTensor> &inputs,
-                                 const std::vector<ir::HostTensor> &cotangents, const llvm::SmallBitVector &needed) {
+                                 const std::vector<ir::HostTensor> &cotangents, const llvm::SmallBitVector &needed,
+                                 int64_t rank) {
   GradientFunction gradient(module, example.results);
   Operation *op = gradient.builder.clone(*subject(module), gradient.mapping);
   SmallVector<Value> grads(op->getNumOperands());
@@ -99,7 +100,7 @@ OptionalTensors adjointGradients(ModuleOp module, const OperationCase &example,
     gradient.function.erase();
     return {};
   }
-  return gradient.run(grads, inputs, cotangents);
+  return gradient.run(grads, inputs, cotangents, rank);
 }
 
 OptionalTensors decomposedGradients(ModuleOp module, const OperationCase &example,

@@ -23,10 +23,11 @@ llvm::SmallBitVector floatOperands(mlir::Operation *op);
 using OptionalTensors = std::vector<std::optional<ir::HostTensor>>;
 
 /// Gradients with respect to the operands, by the operation's own `buildAdjoint`, for the cotangents of
-/// `example.results`. Empty after an error.
+/// `example.results`, on one rank of the module's mesh. Empty after an error.
 OptionalTensors adjointGradients(mlir::ModuleOp module, const OperationCase &example,
                                  const std::vector<ir::HostTensor> &inputs,
-                                 const std::vector<ir::HostTensor> &cotangents, const llvm::SmallBitVector &needed);
+                                 const std::vector<ir::HostTensor> &cotangents, const llvm::SmallBitVector &needed,
+                                 int64_t rank = 0);
 
 /// The same, but of the operation's decomposition: a plain reverse sweep over the finer operations, one after the
 /// other.

@@ -67,6 +67,8 @@ std::string Distribution::name() const {
 
 std::vector<Distribution> distributions(Operation *op) {
   ir::LayoutRule rule = cast<ir::MoeOpInterface>(op).getLayoutRule();
+  if (rule.free)
+    return {};
   std::map<int, int64_t> common;
   auto collect = [&](ArrayRef<ir::LayoutRule::Dims> tensors, TypeRange types) {
     for (auto [dims, type] : llvm::zip_equal(tensors, types))
@@ -77,6 +79,9 @@ std::vector<Distribution> distributions(Operation *op) {
   collect(rule.operands, op->getOperandTypes());
   collect(rule.results, op->getResultTypes());
   std::vector<Distribution> found;
+  // Cutting what indices choose needs indices of the part: CollectivesTest.
+  for (int factor : rule.choosable)
+    common.erase(factor);
   for (auto [factor, size] : common)
     for (int64_t ranks = 2; ranks <= size; ++ranks)
       if (size % ranks == 0) {
@@ -102,17 +107,18 @@ std::string nameOf(Mesh mesh) {
   return text;
 }
 
+static constexpr const char *kAxes[] = {"data", "expert"};
+
 /// Type of the rank-local part of a value whose dimensions have the factors `dims`. `partial`: whether it is, axis by
 /// axis, where it has not the factor (results), or by itself (operands).
 static RankedTensorType localType(RankedTensorType type, const ir::LayoutRule::Dims &dims, Mesh mesh,
                                   llvm::function_ref<bool(const Distribution &)> partial) {
-  static constexpr const char *kNames[] = {"data", "expert"};
   MLIRContext *context = type.getContext();
   SmallVector<int64_t> shape(type.getShape()), split;
   SmallVector<StringAttr> axes;
   SmallVector<int32_t> kinds;
   for (const Distribution &how : mesh) {
-    axes.push_back(StringAttr::get(context, kNames[axes.size()]));
+    axes.push_back(StringAttr::get(context, kAxes[axes.size()]));
     auto kind = partial(how) ? ir::AxisKind::Partial : ir::AxisKind::Replicate;
     int64_t dim = 0;
     for (auto [d, factor] : llvm::enumerate(dims))
@@ -127,34 +133,18 @@ static RankedTensorType localType(RankedTensorType type, const ir::LayoutRule::D
   return RankedTensorType::get(shape, type.getElementType(), ir::LayoutAttr::get(context, axes, kinds, split));
 }
 
-namespace {
-
-/// Attributes that repeat sizes of the operand.
-void localiseAttributes(Operation *op) {
-  OpBuilder b(op->getContext());
-  if (auto slice = dyn_cast<ir::SliceOp>(op)) {
-    SmallVector<int64_t> limits(slice.getLimits());
-    for (auto [d, limit] : llvm::enumerate(limits))
-      limit = std::min(limit, ir::typeOf(slice.getInput()).getDimSize(static_cast<int64_t>(d)));
-    slice.setLimits(limits);
-  }
-  if (auto constant = dyn_cast<ir::ConstantOp>(op)) {
-    auto value = cast<DenseElementsAttr>(constant.getValue());
-    if (value.isSplat())
-      constant.setValueAttr(
-          cast<ElementsAttr>(Attribute(DenseElementsAttr::get(constant.getType(), value.getSplatValue<Attribute>()))));
-    else
-      constant.setValueAttr(cast<ElementsAttr>(Attribute(value.reshape(constant.getType()))));
-  }
-}
-
-} // namespace
-
 OwningOpRef<ModuleOp> localModule(ModuleOp module, Mesh mesh) {
   Operation *global = subject(module);
   ir::LayoutRule rule = cast<ir::MoeOpInterface>(global).getLayoutRule();
   OpBuilder b(module.getContext());
   OwningOpRef<ModuleOp> local = ModuleOp::create(module.getLoc());
+  SmallVector<StringAttr> axes;
+  SmallVector<int64_t> sizes;
+  for (auto [how, name] : llvm::zip(mesh, kAxes)) {
+    axes.push_back(b.getStringAttr(name));
+    sizes.push_back(how.ranks);
+  }
+  local.get()->setAttr("moe.mesh", ir::MeshAttr::get(module.getContext(), axes, sizes));
   b.setInsertionPointToEnd(local->getBody());
   SmallVector<Type> arguments, results;
   for (auto [i, type] : llvm::enumerate(global->getOperandTypes()))
@@ -172,7 +162,7 @@ OwningOpRef<ModuleOp> localModule(ModuleOp module, Mesh mesh) {
   op->setOperands(block->getArguments());
   for (auto [result, type] : llvm::zip_equal(op->getResults(), results))
     result.setType(type);
-  localiseAttributes(op);
+  cast<ir::MoeOpInterface>(op).localize();
   func::ReturnOp::create(b, module.getLoc(), op->getResults());
   return local;
 }

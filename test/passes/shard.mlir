@@ -1,6 +1,7 @@
 // RUN: moe-opt %s --shard | FileCheck %s
 // RUN: moe-opt %s "--shard=axes=rows sizes=1" | FileCheck %s --check-prefix=ROWS
-// RUN: not moe-opt %s "--shard=axes=data,expert sizes=1,2" 2>&1 | FileCheck %s --check-prefix=MANY
+// RUN: moe-opt %s "--shard=axes=data,expert sizes=2,3" | FileCheck %s --check-prefix=MANY
+// RUN: not moe-opt %s "--shard=axes=data,expert sizes=1,0" 2>&1 | FileCheck %s --check-prefix=NONE
 // RUN: not moe-opt %s "--shard=axes=data,expert sizes=1" 2>&1 | FileCheck %s --check-prefix=UNEVEN
 // RUN: echo "module {}" | moe-opt --shard | FileCheck %s --check-prefix=ALONE
 // RUN: moe-opt %s --interpret > %t.before
@@ -9,7 +10,10 @@
 
 // ALONE: module attributes {moe.mesh = #moe.mesh<data = 1, expert = 1>}
 
-// MANY: error: meshes of more than one rank are planned; compile with --ranks 1
+// Every rank computes everything: shapes stay whole.
+// MANY: moe.mesh = #moe.mesh<data = 2, expert = 3>
+// MANY: func.func @forward(%{{.*}}: tensor<2xf32, #{{.*}}>) -> tensor<2xf32, #{{.*}}>
+// NONE: error: shard needs sizes of at least 1
 // UNEVEN: error: shard needs as many sizes as axes
 
 // Every place that holds a tensor type gets the layout: a forgotten one (states, constants with their value, arguments

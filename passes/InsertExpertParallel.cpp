@@ -1,0 +1,168 @@
+//===- InsertExpertParallel.cpp - Each rank has some of the experts -----------------------------------------------===//
+//
+// Part of the moec project, under the Apache License v2.0.
+//
+//===----------------------------------------------------------------------------------------------------------------===//
+
+#include "ir/Reshard.h"
+#include "passes/LayoutSweep.h"
+#include "passes/Passes.h"
+#include "passes/TrainingAttributes.h"
+#include "llvm/ADT/MapVector.h"
+
+using namespace mlir;
+
+namespace moe::ir {
+
+#define GEN_PASS_DEF_INSERTEXPERTPARALLEL
+#include "passes/Passes.h.inc"
+
+namespace {
+
+constexpr StringLiteral kExpertAxis = "expert";
+/// Dimensions of the rows [E,G,C,M] of experts.
+constexpr int64_t kExperts = 0, kSlots = 2;
+
+/// Finds the states whose dimensions go with the experts of some rows.
+class ExpertStates {
+public:
+  /// Follows dimension `dim` of `value` to its users, up to where rows become tokens again.
+  void follow(Value value, int64_t dim) {
+    if (!seen.insert({value, dim}).second)
+      return;
+    for (OpOperand &use : value.getUses()) {
+      Operation *user = use.getOwner();
+      auto described = dyn_cast<MoeOpInterface>(user);
+      if (!described || isa<CombineOp>(user))
+        continue;
+      const LayoutRule rule = described.getLayoutRule();
+      if (rule.free)
+        continue;
+      const int factor = rule.operands[use.getOperandNumber()][dim];
+      if (factor == LayoutRule::whole)
+        continue;
+      for (auto [i, dims] : llvm::enumerate(rule.operands))
+        if (i != use.getOperandNumber())
+          eachDim(dims, factor, [&](int64_t d) { trace(user->getOperand(i), d); });
+      for (auto [i, dims] : llvm::enumerate(rule.results))
+        eachDim(dims, factor, [&](int64_t d) { follow(user->getResult(i), d); });
+    }
+  }
+
+  /// Name of the state and the dimension of its experts.
+  llvm::MapVector<StringAttr, int64_t> found;
+
+private:
+  llvm::DenseSet<std::pair<Value, int64_t>> seen;
+
+  template <typename Callback> static void eachDim(ArrayRef<int> dims, int factor, Callback callback) {
+    for (auto [d, other] : llvm::enumerate(dims))
+      if (other == factor)
+        callback(static_cast<int64_t>(d));
+  }
+
+  /// Back to the states that `value` is made of.
+  void trace(Value value, int64_t dim) {
+    Operation *op = value.getDefiningOp();
+    if (!op || !seen.insert({value, dim}).second)
+      return;
+    if (auto read = dyn_cast<ReadOp>(op)) {
+      found.insert({read.getStateAttr().getAttr(), dim});
+      return;
+    }
+    const LayoutRule rule = cast<MoeOpInterface>(op).getLayoutRule();
+    if (rule.free)
+      return;
+    const int factor = rule.results[cast<OpResult>(value).getResultNumber()][dim];
+    for (auto [i, dims] : llvm::enumerate(rule.operands))
+      eachDim(dims, factor, [&](int64_t d) { trace(op->getOperand(i), d); });
+  }
+};
+
+struct InsertExpertParallelPass : impl::InsertExpertParallelBase<InsertExpertParallelPass> {
+  void runOnOperation() override {
+    ModuleOp module = getOperation();
+    MeshAttr mesh = MeshAttr::of(module);
+    if (!mesh) {
+      module.emitError("insert-expert-parallel needs a mesh; run shard first");
+      return signalPassFailure();
+    }
+    if (mesh.ranks() == 1)
+      return;
+    SmallVector<func::FuncOp> programs;
+    for (auto function : module.getOps<func::FuncOp>())
+      if (function->hasAttr(kProgramAttr))
+        programs.push_back(function);
+    ExpertStates states;
+    for (func::FuncOp program : programs)
+      program.walk([&](DispatchOp dispatch) { states.follow(dispatch.getRows(), kExperts); });
+    if (failed(splitStates(module, mesh, states)))
+      return signalPassFailure();
+    LayoutSweep sweep(module, mesh, getArgument());
+    for (func::FuncOp program : programs) {
+      bool ok = true;
+      program.walk([&](DispatchOp dispatch) { ok &= succeeded(splitRows(dispatch, mesh)); });
+      SmallVector<LayoutAttr> arguments;
+      for (Type type : program.getArgumentTypes())
+        arguments.push_back(cast<LayoutAttr>(cast<RankedTensorType>(type).getEncoding()));
+      if (!ok || failed(sweep.run(program, arguments)))
+        return signalPassFailure();
+    }
+  }
+
+  static LogicalResult splitStates(ModuleOp module, MeshAttr mesh, const ExpertStates &states) {
+    bool ok = true;
+    for (auto [name, dim] : states.found) {
+      auto state = module.lookupSymbol<StateOp>(name);
+      RankedTensorType type = state.getTensorType();
+      auto layout = cast<LayoutAttr>(type.getEncoding());
+      std::optional<unsigned> axis = layout.axis(kExpertAxis);
+      if (!axis || mesh.getSizes()[*axis] == 1 || type.getDimSize(dim) == 1)
+        continue;
+      const int64_t ranks = mesh.getSizes()[*axis];
+      if (type.getDimSize(dim) % ranks != 0) {
+        state.emitError() << "the " << type.getDimSize(dim) << " experts of '" << name.getValue()
+                          << "' do not divide among the " << ranks
+                          << " ranks of axis 'expert'; choose an --expert-parallel that divides them";
+        ok = false;
+        continue;
+      }
+      FailureOr<RankedTensorType> part =
+          partType(state.getLoc(), wholeType(type, mesh), layout.with(*axis, AxisKind::Shard, dim), mesh);
+      if (failed(part))
+        return failure();
+      state.setTypeAttr(TypeAttr::get(*part));
+    }
+    return success(ok);
+  }
+
+  /// Where groups of tokens span ranks, each of them has gathered the tokens; it takes its part of the rows.
+  static LogicalResult splitRows(DispatchOp dispatch, MeshAttr mesh) {
+    auto rows = cast<LayoutAttr>(typeOf(dispatch.getRows()).getEncoding());
+    OpBuilder builder(dispatch);
+    for (unsigned axis = rows.getAxes().size(); axis-- > 0;) {
+      const int64_t ranks = mesh.getSizes()[axis];
+      const bool experts = rows.getAxes()[axis].getValue() == kExpertAxis;
+      // A single table for all experts is in blocks, which slots would cut.
+      if (ranks == 1 || rows.kind(axis) != AxisKind::Replicate || typeOf(dispatch.getRows()).getDimSize(0) == 1)
+        continue;
+      const int64_t dim = experts ? kExperts : kSlots;
+      Value expert = dispatch.getExpert(), slot = dispatch.getSlot(), token = dispatch.getToken();
+      FailureOr<OwnSlotsTypes> types =
+          ownSlotsTypes(dispatch.getLoc(), typeOf(expert), typeOf(token), rows.getAxes()[axis].getValue(), ranks, dim);
+      if (failed(types))
+        return failure();
+      auto own = OwnSlotsOp::create(builder, dispatch.getLoc(), types->choice, types->choice, types->token, expert,
+                                    slot, token, rows.getAxes()[axis], builder.getI64IntegerAttr(dim));
+      // Of the whole table remain metrics and the gradient of the gate.
+      auto movesRows = [](OpOperand &use) { return isa<DispatchOp, CombineOp>(use.getOwner()); };
+      expert.replaceUsesWithIf(own.getOwnExpert(), movesRows);
+      slot.replaceUsesWithIf(own.getOwnSlot(), movesRows);
+      token.replaceUsesWithIf(own.getOwnToken(), movesRows);
+    }
+    return success();
+  }
+};
+
+} // namespace
+} // namespace moe::ir

@@ -1,0 +1,274 @@
+//===- MeshRun.cpp - One model, trained on meshes by the interpreter ----------------------------------------------===//
+//
+// Part of the moec project, under the Apache License v2.0.
+//
+//===--------------------------------------------------------------------------------------------------------------===//
+
+#include "test/mesh/MeshRun.h"
+
+#include "frontend/models/ModelCommand.h"
+#include "frontend/onnx/Import.h"
+#include "frontend/recipe/Recipe.h"
+#include "ir/Ops.h"
+#include "ir/Reshard.h"
+#include "ir/reference/Widen.h"
+#include "mlir/Dialect/Func/IR/FuncOps.h"
+#include "passes/Pipeline.h"
+#include "test/ir/LayoutCases.h"
+#include <filesystem>
+#include <gtest/gtest.h>
+#include <sstream>
+#include <unistd.h>
+
+using namespace mlir;
+namespace fs = std::filesystem;
+
+namespace moe::test {
+
+using ir::HostTensor;
+
+namespace {
+
+constexpr int64_t kSequences = 16, kLength = 4, kVocabulary = 24, kPad = 1;
+
+/// Mesh of which `test/ir` knows the sizes only.
+std::vector<Distribution> meshOf(const Parallel &how) {
+  return {{how.data, std::nullopt, {}}, {how.expert, std::nullopt, {}}};
+}
+
+RankedTensorType typeOfState(ModuleOp module, llvm::StringRef name) {
+  return module.lookupSymbol<ir::StateOp>(name).getTensorType();
+}
+
+/// A tensor of `type`, which may be a part, with whole shape.
+HostTensor wholeLike(RankedTensorType type, const Parallel &how) {
+  llvm::SmallVector<int64_t> shape(type.getShape());
+  if (auto layout = dyn_cast_if_present<ir::LayoutAttr>(type.getEncoding()))
+    for (unsigned axis = 0; axis < layout.getAxes().size(); ++axis)
+      if (layout.kind(axis) == ir::AxisKind::Shard)
+        shape[layout.getDims()[axis]] *= axis == 0 ? how.data : how.expert;
+  return HostTensor(RankedTensorType::get(shape, type.getElementType()));
+}
+
+/// Names of trained tensors; buckets are made of them.
+std::vector<std::string> parameters(ModuleOp module) {
+  std::vector<std::string> names;
+  module.walk([&](ir::StateOp op) {
+    if (op.getKind() == ir::StateKind::Parameter && !op.getSymName().starts_with("bucket."))
+      names.push_back(op.getSymName().str());
+  });
+  return names;
+}
+
+/// Different for each name, small enough to train.
+HostTensor drawn(const std::string &name, RankedTensorType type, const Parallel &how) {
+  HostTensor value = wholeLike(type, how);
+  uint64_t seed = 7;
+  for (char letter : name)
+    seed = seed * 131 + static_cast<unsigned char>(letter);
+  bool isScale = name.find("norm.weight") != std::string::npos;
+  value.floats = randomNumbers(value.size(), isScale ? 0.5 : -0.6, isScale ? 1.5 : 0.6, seed);
+  return value;
+}
+
+/// Inputs or labels; some labels are padding, and no two sequences are alike.
+HostTensor tokens(int update, int64_t micro, bool labels) {
+  std::vector<double> numbers =
+      randomNumbers(kSequences * kLength, 2, kVocabulary, 1000 + 10 * update + 2 * micro + (labels ? 1 : 0));
+  std::vector<int64_t> ids;
+  for (size_t i = 0; i < numbers.size(); ++i)
+    ids.push_back(labels && i % 5 == 3 ? kPad : static_cast<int64_t>(numbers[i]));
+  return HostTensor::ofInts({kSequences, kLength}, std::move(ids));
+}
+
+class Ranks {
+public:
+  Ranks(ModuleOp module, const Parallel &how)
+      : module(module), how(how), mesh(meshOf(how)),
+        states(static_cast<size_t>(how.data * how.expert), ir::InterpreterState(module)) {}
+
+  void write(const std::string &name, const HostTensor &whole) {
+    std::vector<HostTensor> parts = scatter(whole, typeOfState(module, name), mesh, 3);
+    auto state = module.lookupSymbol<ir::StateOp>(name);
+    if (!inSplitBucket(state)) {
+      for (size_t rank = 0; rank < states.size(); ++rank)
+        states[rank].write(name, parts[rank]);
+      return;
+    }
+    const std::string bucket = state.getBucket()->str();
+    HostTensor all = *read(bucket);
+    for (size_t rank = 0; rank < states.size(); ++rank)
+      std::copy(parts[rank].floats.begin(), parts[rank].floats.end(), all.floats.begin() + at(state, all, rank));
+    write(bucket, all);
+  }
+
+  /// Absent if ranks differ in what should be equal.
+  std::optional<HostTensor> read(const std::string &name) const {
+    auto state = module.lookupSymbol<ir::StateOp>(name);
+    std::vector<HostTensor> parts;
+    if (inSplitBucket(state)) {
+      std::optional<HostTensor> all = read(state.getBucket()->str());
+      if (!all)
+        return std::nullopt;
+      for (size_t rank = 0; rank < states.size(); ++rank) {
+        HostTensor part(state.getTensorType());
+        std::copy_n(all->floats.begin() + at(state, *all, rank), part.floats.size(), part.floats.begin());
+        parts.push_back(std::move(part));
+      }
+    } else {
+      for (const ir::InterpreterState &mine : states)
+        parts.push_back(mine.read(name));
+    }
+    return assemble(parts, typeOfState(module, name), mesh);
+  }
+
+  bool run(const char *program, const std::vector<HostTensor> &inputs) {
+    auto function = module.lookupSymbol<func::FuncOp>(program);
+    std::vector<std::vector<HostTensor>> mine(states.size());
+    for (auto [i, input] : llvm::enumerate(inputs)) {
+      auto parts = scatter(input, cast<RankedTensorType>(function.getArgumentTypes()[i]), mesh, 1);
+      for (size_t rank = 0; rank < states.size(); ++rank)
+        mine[rank].push_back(parts[rank]);
+    }
+    return succeeded(ir::interpretOnMesh(module, program, mine, states));
+  }
+
+private:
+  /// Whether any rank may have any part of the state.
+  bool inSplitBucket(ir::StateOp state) const {
+    return state.getBucket() && ir::isSplitBucket(typeOfState(module, *state.getBucket()));
+  }
+  /// Where the part of a rank begins in the whole bucket, which has a row for each coordinate on axis `expert` if it
+  /// has two dimensions.
+  int64_t at(ir::StateOp state, const HostTensor &bucket, size_t rank) const {
+    int64_t row = bucket.shape.size() == 2 ? static_cast<int64_t>(rank) % how.expert : 0;
+    return row * bucket.shape.back() + static_cast<int64_t>(*state.getOffset());
+  }
+
+  ModuleOp module;
+  Parallel how;
+  std::vector<Distribution> mesh;
+  std::vector<ir::InterpreterState> states;
+};
+
+} // namespace
+
+std::string Parallel::name() const {
+  return std::to_string(data) + "x" + std::to_string(expert) + " fsdp " + fsdp + " recompute " + recompute;
+}
+
+MeshModel::MeshModel(const ModelSpec &spec) : spec(spec) {
+  fs::path path = fs::temp_directory_path() / ("moec-mesh-" + std::to_string(getpid()) + ".onnx");
+  std::vector<std::string> words = {"transformer_lm_gpt",
+                                    "--vocab-size",
+                                    std::to_string(kVocabulary),
+                                    "--decoder-layers",
+                                    "2",
+                                    "--decoder-embed-dim",
+                                    "8",
+                                    "--decoder-ffn-embed-dim",
+                                    "12",
+                                    "--decoder-attention-heads",
+                                    "2",
+                                    "--share-decoder-input-output-embed",
+                                    "--dropout",
+                                    "0.1",
+                                    "--attention-dropout",
+                                    "0.1",
+                                    "--tokens-per-sample",
+                                    std::to_string(kLength),
+                                    "--moe-freq",
+                                    "2",
+                                    "--moe-expert-count",
+                                    "16",
+                                    "--moe-gating-use-fp32",
+                                    "--moe-gate-loss-wt",
+                                    "0.1",
+                                    "--moe-second-expert-policy",
+                                    "sampling",
+                                    "-o",
+                                    path.string()};
+  if (spec.top1)
+    words.push_back("--moe-top1-expert");
+  std::ostringstream out, err;
+  EXPECT_EQ(models::runModelCommand(words, out, err), 0) << err.str();
+  frontend::ImportOptions options;
+  options.bindings = {{"batch", kSequences}, {"seq", kLength}};
+  options.routingGroups = spec.groups;
+  std::vector<Diagnostic> diagnostics;
+  std::optional<frontend::Recipe> recipe =
+      frontend::parseRecipe("optimizer: " + spec.optimizer + "\nclip_norm: " + std::to_string(spec.clipNorm) +
+                                "\naccumulate: " + std::to_string(spec.accumulate) +
+                                "\nrouting_groups: " + std::to_string(spec.groups) + "\n",
+                            "recipe", {}, diagnostics);
+  imported = frontend::importOnnx(context, path.string(), options, diagnostics);
+  for (const Diagnostic &diagnostic : diagnostics)
+    ADD_FAILURE() << diagnostic.str();
+  if (recipe && imported) {
+    frontend::setTraining(*imported, *recipe);
+    frontend::useExactConstants(*imported);
+    EXPECT_TRUE(succeeded(ir::widenToFloat64(*imported)));
+  }
+  fs::remove(path);
+}
+
+OwningOpRef<ModuleOp> MeshModel::parallel(const Parallel &how, std::string &messages) {
+  ScopedDiagnosticHandler handler(&context, [&](mlir::Diagnostic &diagnostic) { messages += diagnostic.str() + "\n"; });
+  OwningOpRef<ModuleOp> module = imported->clone();
+  ir::PipelineOptions pipeline;
+  pipeline.last = how.recompute == "none" ? ir::Phase::Update : ir::Phase::Recompute;
+  pipeline.dataParallel = how.data;
+  pipeline.expertParallel = how.expert;
+  pipeline.fsdp = how.fsdp;
+  pipeline.recompute = how.recompute;
+  if (failed(ir::runPhases(*module, pipeline)))
+    return {};
+  return module;
+}
+
+std::optional<Trained> MeshModel::train(const Parallel &how, int updates, std::string &messages) {
+  OwningOpRef<ModuleOp> module = parallel(how, messages);
+  if (!module)
+    return std::nullopt;
+  ScopedDiagnosticHandler handler(&context, [&](mlir::Diagnostic &diagnostic) { messages += diagnostic.str() + "\n"; });
+  Ranks ranks(*module, how);
+  for (const std::string &name : parameters(*module))
+    ranks.write(name, drawn(name, typeOfState(*module, name), how));
+  Trained trained;
+  auto metric = [&](const char *name) {
+    std::optional<HostTensor> value = ranks.read(std::string("metric.") + name);
+    if (!value)
+      messages += std::string("ranks differ in metric ") + name + "\n";
+    return value ? value->at(0) : std::nan("");
+  };
+  for (int update = 0; update < updates; ++update) {
+    for (int64_t micro = 0; micro < spec.accumulate; ++micro)
+      if (!ranks.run("micro_step", {tokens(update, micro, false), tokens(update, micro, true)}))
+        return std::nullopt;
+    if (update == 0)
+      for (const std::string &name : parameters(*module)) {
+        std::optional<HostTensor> gradient = ranks.read(name + ".grad");
+        if (!gradient)
+          return messages += "ranks differ in the gradient of " + name + "\n", std::nullopt;
+        trained.gradients[name] = *gradient;
+      }
+    if (!ranks.run("update", {}))
+      return std::nullopt;
+    trained.loss.push_back(metric("loss"));
+    trained.gnorm.push_back(metric("gnorm"));
+    trained.clip.push_back(metric("clip_factor"));
+    if (update == 0) {
+      std::optional<HostTensor> metrics = ranks.read("metric.moe_metrics");
+      trained.overflow = metrics ? metrics->at(1) : 0;
+    }
+  }
+  for (const std::string &name : parameters(*module)) {
+    std::optional<HostTensor> weight = ranks.read(name);
+    if (!weight)
+      return messages += "ranks differ in " + name + "\n", std::nullopt;
+    trained.weights[name] = *weight;
+  }
+  return trained;
+}
+
+} // namespace moe::test

@@ -1,0 +1,63 @@
+//===- MeshRun.h - One model, trained on meshes by the interpreter ------------------------------------------------===//
+//
+// Part of the moec project, under the Apache License v2.0.
+//
+//===--------------------------------------------------------------------------------------------------------------===//
+
+#ifndef MOEC_TEST_MESH_MESHRUN_H
+#define MOEC_TEST_MESH_MESHRUN_H
+
+#include "ir/reference/Interpreter.h"
+#include "mlir/IR/MLIRContext.h"
+#include "mlir/IR/OwningOpRef.h"
+#include <map>
+#include <string>
+#include <vector>
+
+namespace moe::test {
+
+/// A small preset: 16 sequences of 4 tokens, two layers of which the second has 16 experts; dropout everywhere.
+struct ModelSpec {
+  bool top1 = false;
+  int64_t groups = 4, accumulate = 1;
+  std::string optimizer = "{name: sgd, lr: 0.5}";
+  double clipNorm = 0.05;
+};
+
+/// How it is made parallel.
+struct Parallel {
+  int64_t data = 1, expert = 1;
+  std::string fsdp = "off", recompute = "none";
+  std::string name() const;
+};
+
+/// What training left.
+struct Trained {
+  std::vector<double> loss, gnorm, clip;
+  /// Of update 0, before clipping, sums over the update's tokens; and after the last update. Whole tensors.
+  std::map<std::string, ir::HostTensor> gradients, weights;
+  /// Share of first choices that found no slot in update 0.
+  double overflow = 0;
+};
+
+class MeshModel {
+public:
+  /// Writes the preset, imports it and widens it to float64.
+  explicit MeshModel(const ModelSpec &spec);
+
+  /// The module on a mesh, at the phase `update`. Null, with `messages`, after an error.
+  mlir::OwningOpRef<mlir::ModuleOp> parallel(const Parallel &how, std::string &messages);
+
+  /// Trains `updates` updates on random tokens and weights that depend on the model alone. Empty, with `messages`,
+  /// after an error, or if ranks differ in what should be equal.
+  std::optional<Trained> train(const Parallel &how, int updates, std::string &messages);
+
+private:
+  ModelSpec spec;
+  mlir::MLIRContext context;
+  mlir::OwningOpRef<mlir::ModuleOp> imported;
+};
+
+} // namespace moe::test
+
+#endif // MOEC_TEST_MESH_MESHRUN_H
