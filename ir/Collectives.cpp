@@ -236,9 +236,10 @@ bool OwnSlotsOp::communicates() {
 FailureOr<OwnSlotsTypes> ownSlotsTypes(std::optional<Location> loc, RankedTensorType choice, RankedTensorType token,
                                        StringRef axis, int64_t ranks, int64_t dim) {
   SmallVector<int64_t> shape(token.getShape());
-  if (dim == 0 && shape[0] % ranks != 0)
-    return emitOptionalError(loc, shape[0], " experts do not divide among the ", ranks, " ranks of axis '", axis, "'");
-  shape[dim] = llvm::divideCeil(shape[dim], ranks);
+  if (shape[dim] % ranks != 0)
+    return emitOptionalError(loc, shape[dim], dim == 0 ? " experts" : " slots", " do not divide among the ", ranks,
+                             " ranks of axis '", axis, "'");
+  shape[dim] /= ranks;
   auto ofChoice = dyn_cast_if_present<LayoutAttr>(choice.getEncoding());
   auto ofToken = dyn_cast_if_present<LayoutAttr>(token.getEncoding());
   if (!ofChoice && !ofToken)

@@ -48,10 +48,10 @@ LayoutRule &&LayoutRule::summing(StringRef factors) && {
   return std::move(*this);
 }
 
-LayoutRule &&LayoutRule::choosing(StringRef factors, SmallVector<unsigned, 2> operands) && {
+LayoutRule &&LayoutRule::partialAlong(StringRef factors, SmallVector<unsigned, 2> operands) && {
   for (char letter : factors)
-    choosable.push_back(letter);
-  chosen = std::move(operands);
+    partialWith.push_back(letter);
+  partialOperands = std::move(operands);
   return std::move(*this);
 }
 
@@ -152,12 +152,15 @@ private:
   }
 
   LogicalResult checkSplit(unsigned axis, unsigned splitter, int factor, ArrayRef<unsigned> partial) {
-    const bool chooses = llvm::is_contained(rule.choosable, factor);
-    if (chooses && partial != ArrayRef<unsigned>(rule.chosen))
-      return complain(axis, operand(splitter), " is a part of the rows, so operands ", rule.chosen.front(), " and ",
-                      rule.chosen.back(), " must say where in it: ", types[splitter], " and ",
-                      types[rule.chosen.front()], "; take them from own_slots");
-    if (!partial.empty() && !chooses)
+    const bool wantsPartial = llvm::is_contained(rule.partialWith, factor);
+    for (unsigned i : rule.partialOperands)
+      if (wantsPartial && !llvm::is_contained(partial, i))
+        return complain(axis, operand(splitter), " is split, so ", operand(i),
+                        " must be what each rank has of it, a partial sum: ", types[splitter], " and ", types[i],
+                        "; take the latter from as_partial or own_slots");
+    if (wantsPartial)
+      partial = {};
+    if (!partial.empty())
       return complain(axis, operand(splitter), " is split and ", operand(partial.front()),
                       " a partial sum: ", types[splitter], " and ", types[partial.front()],
                       "; reduce the latter first");

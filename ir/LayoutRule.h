@@ -36,10 +36,10 @@ struct LayoutRule {
   llvm::SmallVector<int, 2> summed;
   /// Sets of operands; all results are linear in the operands of one set together while the others are fixed.
   llvm::SmallVector<llvm::SmallVector<unsigned, 2>, 2> linear;
-  /// Factors of which `chosen` say which part is meant: where an axis splits one of them, the operands `chosen` are
-  /// coordinates in the own part and `partial`, since each choice is somebody's (see `own_slots`).
-  llvm::SmallVector<int, 2> choosable;
-  llvm::SmallVector<unsigned, 2> chosen;
+  /// Where an axis splits one of the factors `partialWith`, the operands `partialOperands` must be partial on it: what
+  /// a sum starts from, or indices of which each rank has those into its own part (see `own_slots`).
+  llvm::SmallVector<int, 2> partialWith;
+  llvm::SmallVector<unsigned, 2> partialOperands;
   /// The operation takes any layout, since its types are stated elsewhere (states, bodies of fused regions).
   bool free = false;
 
@@ -50,7 +50,7 @@ struct LayoutRule {
 
   LayoutRule &&linearIn(llvm::SmallVector<unsigned, 2> set) &&;
   LayoutRule &&summing(llvm::StringRef factors) &&;
-  LayoutRule &&choosing(llvm::StringRef factors, llvm::SmallVector<unsigned, 2> operands) &&;
+  LayoutRule &&partialAlong(llvm::StringRef factors, llvm::SmallVector<unsigned, 2> operands) &&;
 };
 
 /// Gives `results` (types without a layout) the layouts that follow from those of the operands. Fails, at `loc` if

@@ -323,19 +323,21 @@ LayoutRule layoutRule(GatherOp::Adaptor op) {
 }
 MOE_BY_ADAPTOR(GatherOp)
 
-/// Parts of the index add up to partial tables, unless they all start from the same `init`, which would count twice.
+/// Parts of the index add up to partial tables. What they start from then is partial too: a whole `init` would count
+/// once per rank.
 LayoutRule scatterAddRule(int64_t indexRank, int64_t tableRank, bool hasInit) {
-  Dims index = hasInit ? Dims(indexRank, LayoutRule::whole) : distinct(indexRank);
+  Dims index = distinct(indexRank);
   Dims row = distinct(tableRank - 1, static_cast<int>(indexRank)), table = joined({LayoutRule::whole}, row);
   LayoutRule rule;
   rule.operands = {index, joined(index, row)};
   rule.results = {table};
-  if (hasInit) {
-    rule.operands.push_back(table);
-    return std::move(rule).linearIn({1, 2});
-  }
   rule.summed.assign(index.begin(), index.end());
-  return std::move(rule).linearIn({1});
+  if (!hasInit)
+    return std::move(rule).linearIn({1});
+  rule.operands.push_back(table);
+  rule.partialWith.assign(index.begin(), index.end());
+  rule.partialOperands = {2};
+  return std::move(rule).linearIn({1, 2});
 }
 LayoutRule ScatterAddOp::getLayoutRule() {
   return scatterAddRule(rankOf(getIndex()), getType().getRank(), static_cast<bool>(getInit()));
@@ -434,7 +436,7 @@ LayoutRule layoutRule(DispatchOp::Adaptor op) {
   SmallVector<StringRef> operands{"g.m", "g..", "g..", "egc"};
   if (op.getWeight())
     operands.push_back("g..");
-  LayoutRule rule = LayoutRule::parse(operands, {"egcm"}).choosing("ec", {1, 2}).linearIn({0});
+  LayoutRule rule = LayoutRule::parse(operands, {"egcm"}).partialAlong("ec", {1, 2}).linearIn({0});
   if (op.getWeight())
     rule.linear.push_back({4});
   return rule;
@@ -445,7 +447,7 @@ LayoutRule layoutRule(CombineOp::Adaptor op) {
   SmallVector<StringRef> operands{"egcm", "g..", "g..", "egc"};
   if (op.getWeight())
     operands.push_back("g..");
-  LayoutRule rule = LayoutRule::parse(operands, {"g.m"}).summing("ec").choosing("ec", {1, 2}).linearIn({0});
+  LayoutRule rule = LayoutRule::parse(operands, {"g.m"}).summing("ec").partialAlong("ec", {1, 2}).linearIn({0});
   if (op.getWeight())
     rule.linear.push_back({4});
   return rule;
@@ -455,7 +457,7 @@ MOE_BY_ADAPTOR(CombineOp)
 LayoutRule layoutRule(RoutedDotOp::Adaptor) {
   return LayoutRule::parse({"g.m", "egcm", "g..", "g.."}, {"g.."})
       .summing("mec")
-      .choosing("ec", {2, 3})
+      .partialAlong("ec", {2, 3})
       .linearIn({0})
       .linearIn({1});
 }

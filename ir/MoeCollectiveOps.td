@@ -71,9 +71,8 @@ def Moe_OwnSlotsOp : Moe_Op<"own_slots", [Pure, DeclareOpInterfaceMethods<Moe_Co
   let summary = "cuts what `route` says so that each rank of an axis has a part of the rows of experts";
   let description = [{
     The rows [E,G,C,M] of experts are split over `axis` along dimension `dim`: 0 (each rank has some experts) or 2 (each
-    rank has some slots of every expert; ceil(C / ranks) of them, the last ones empty where that is too many). `token`
-    [E,G,C] is split likewise. `expert` and `slot` [G,S,K] become coordinates in the own part: a choice whose row lies
-    elsewhere has slot -1, hence they are `partial`: each choice is somebody's.
+    rank has some slots of every expert), and `token` [E,G,C] likewise. `expert` and `slot` [G,S,K] become coordinates in
+    the own part: a choice whose row lies elsewhere has slot -1, hence they are `partial`: each choice is somebody's.
   }];
   let arguments = (ins Moe_IntTensor:$expert, Moe_IntTensor:$slot, Moe_IntTensor:$token, StrAttr:$axis, I64Attr:$dim);
   let results = (outs Moe_IntTensor:$own_expert, Moe_IntTensor:$own_slot, Moe_IntTensor:$own_token);

@@ -130,7 +130,8 @@ double reshardCost(RankedTensorType part, LayoutAttr to, MeshAttr mesh) {
     else if (how.to == AxisKind::Replicate)
       cost += bytes * others;
     else
-      cost += how.to == AxisKind::Partial ? bytes : bytes * others / ranks;
+      // An exchange sends less than a gather, but what follows it works on other dimensions than the batch.
+      cost += how.to == AxisKind::Partial ? bytes : bytes * others;
   }
   return cost;
 }
@@ -138,42 +139,52 @@ double reshardCost(RankedTensorType part, LayoutAttr to, MeshAttr mesh) {
 FailureOr<Value> reshard(OpBuilder &builder, Value value, LayoutAttr to, MeshAttr mesh, StringRef insertedBy) {
   Resharder resharder(builder, mesh, insertedBy);
   FailureOr<Value> current = value;
-  // Sums and exchanges first, while the value is small; then what is gathered, minor axes first; then what is cut.
+  // What can be cut is cut first, then less is summed, exchanged and gathered; minor axes first, since a dimension is
+  // gathered from its minor axis on and cut from its major axis on.
   auto layoutOf = [&] { return cast<LayoutAttr>(typeOf(*current).getEncoding()); };
+  llvm::SmallBitVector returns(layoutOf().getAxes().size());
   // A minor split stands in the way of a major axis that leaves its dimension or joins it: it is taken away first and
   // cut again at the end.
   for (unsigned axis = layoutOf().getAxes().size(); axis-- > 0;) {
     const Transition stays = transition(layoutOf(), to, axis);
-    if (!stays.isIdentity() || stays.from != AxisKind::Shard)
+    if (stays.from != AxisKind::Shard || (!stays.isIdentity() && stays.to != AxisKind::Replicate))
       continue;
     bool inTheWay = false;
     for (unsigned major = 0; major < axis; ++major) {
       const Transition moves = transition(layoutOf(), to, major);
-      inTheWay |= !moves.isIdentity() && ((moves.from == AxisKind::Shard && moves.fromDim == stays.fromDim) ||
-                                          (moves.to == AxisKind::Shard && moves.toDim == stays.fromDim));
+      inTheWay |= !moves.isIdentity() && !(moves == stays) &&
+                  ((moves.from == AxisKind::Shard && moves.fromDim == stays.fromDim) ||
+                   (moves.to == AxisKind::Shard && moves.toDim == stays.fromDim));
     }
     if (!inTheWay)
       continue;
+    returns.set(axis);
     current = resharder.apply(*current, axis, {AxisKind::Shard, AxisKind::Replicate, stays.fromDim, 0});
     if (failed(current))
       return failure();
   }
-  enum Stage { Reduce, Exchange, Gather, Cut, Last };
-  auto stageOf = [](const Transition &how) {
+  enum Stage { FirstCut, Reduce, Exchange, Gather, Cut, Last };
+  auto isCutByMinor = [&](unsigned axis, int64_t dim) {
+    for (unsigned minor = axis + 1; minor < layoutOf().getAxes().size(); ++minor)
+      if (layoutOf().kind(minor) == AxisKind::Shard && layoutOf().getDims()[minor] == dim)
+        return true;
+    return false;
+  };
+  auto stageOf = [&](unsigned axis, const Transition &how) {
     if (how.from == AxisKind::Partial)
       return Reduce;
     if (how.from == AxisKind::Replicate)
-      return Cut;
+      return returns.test(axis) || isCutByMinor(axis, how.toDim) ? Cut : FirstCut;
     return how.to == AxisKind::Shard ? Exchange : Gather;
   };
-  for (int stage = Reduce; stage != Last; ++stage) {
+  for (int stage = FirstCut; stage != Last; ++stage) {
     const unsigned count = layoutOf().getAxes().size();
     llvm::SmallBitVector done(count);
     for (unsigned i = 0; i < count; ++i) {
-      // A dimension is gathered from its minor axis on and cut from its major axis on.
-      unsigned axis = stage == Cut ? i : count - 1 - i;
+      unsigned axis = stage == Cut || stage == FirstCut ? i : count - 1 - i;
       Transition how = transition(layoutOf(), to, axis);
-      if (done.test(axis) || how.isIdentity() || stageOf(how) != stage)
+      if (done.test(axis) || how.isIdentity() ||
+          (stageOf(axis, how) != stage && !(stage == Cut && stageOf(axis, how) == FirstCut)))
         continue;
       SmallVector<unsigned> group;
       for (unsigned other = 0; other < count; ++other)

@@ -23,7 +23,7 @@ mlir::FailureOr<mlir::RankedTensorType> partType(std::optional<mlir::Location> l
 /// Type of the whole tensor of which `part` is a rank's part; without a layout.
 mlir::RankedTensorType wholeType(mlir::RankedTensorType part, MeshAttr mesh);
 
-/// Estimated cost of `reshard`, in bytes sent; what is free costs a little, what wastes work much.
+/// Estimated cost of `reshard`, in bytes sent; what is free costs a little.
 double reshardCost(mlir::RankedTensorType part, LayoutAttr to, MeshAttr mesh);
 
 /// `value` under the layout `to`, by the operations that send least; `value` itself if it lies so already. The

@@ -136,24 +136,39 @@ struct InsertExpertParallelPass : impl::InsertExpertParallelBase<InsertExpertPar
     return success(ok);
   }
 
+  /// What ranks of an axis share of the rows: their experts, or slots, or, if these do not divide, experts whose
+  /// parameters all ranks have. Absent where nothing divides: each rank then makes all rows.
+  static std::optional<int64_t> dimToCut(LayoutAttr rows, RankedTensorType token, unsigned axis, int64_t ranks) {
+    if (rows.getAxes()[axis].getValue() == kExpertAxis)
+      return kExperts;
+    if (token.getDimSize(kSlots) % ranks == 0)
+      return kSlots;
+    auto layout = cast<LayoutAttr>(token.getEncoding());
+    for (unsigned other = 0; other < layout.getAxes().size(); ++other)
+      if (layout.kind(other) == AxisKind::Shard && layout.getDims()[other] == kExperts)
+        return std::nullopt;
+    return token.getDimSize(kExperts) % ranks == 0 ? std::optional<int64_t>(kExperts) : std::nullopt;
+  }
+
   /// Where groups of tokens span ranks, each of them has gathered the tokens; it takes its part of the rows.
   static LogicalResult splitRows(DispatchOp dispatch, MeshAttr mesh) {
     auto rows = cast<LayoutAttr>(typeOf(dispatch.getRows()).getEncoding());
     OpBuilder builder(dispatch);
     for (unsigned axis = rows.getAxes().size(); axis-- > 0;) {
       const int64_t ranks = mesh.getSizes()[axis];
-      const bool experts = rows.getAxes()[axis].getValue() == kExpertAxis;
       // A single table for all experts is in blocks, which slots would cut.
       if (ranks == 1 || rows.kind(axis) != AxisKind::Replicate || typeOf(dispatch.getRows()).getDimSize(0) == 1)
         continue;
-      const int64_t dim = experts ? kExperts : kSlots;
       Value expert = dispatch.getExpert(), slot = dispatch.getSlot(), token = dispatch.getToken();
+      const std::optional<int64_t> dim = dimToCut(rows, typeOf(token), axis, ranks);
+      if (!dim)
+        continue;
       FailureOr<OwnSlotsTypes> types =
-          ownSlotsTypes(dispatch.getLoc(), typeOf(expert), typeOf(token), rows.getAxes()[axis].getValue(), ranks, dim);
+          ownSlotsTypes(dispatch.getLoc(), typeOf(expert), typeOf(token), rows.getAxes()[axis].getValue(), ranks, *dim);
       if (failed(types))
         return failure();
       auto own = OwnSlotsOp::create(builder, dispatch.getLoc(), types->choice, types->choice, types->token, expert,
-                                    slot, token, rows.getAxes()[axis], builder.getI64IntegerAttr(dim));
+                                    slot, token, rows.getAxes()[axis], builder.getI64IntegerAttr(*dim));
       // Of the whole table remain metrics and the gradient of the gate.
       auto movesRows = [](OpOperand &use) { return isa<DispatchOp, CombineOp>(use.getOwner()); };
       expert.replaceUsesWithIf(own.getOwnExpert(), movesRows);

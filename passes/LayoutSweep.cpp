@@ -197,8 +197,8 @@ private:
           for (auto [d, other] : llvm::enumerate(rule.operands[i]))
             if (other == factor)
               way.operands[i] = {AxisKind::Shard, static_cast<int64_t>(d)};
-        if (llvm::is_contained(rule.choosable, factor))
-          for (unsigned i : rule.chosen)
+        if (llvm::is_contained(rule.partialWith, factor))
+          for (unsigned i : rule.partialOperands)
             way.operands[i] = {AxisKind::Partial};
         ways.push_back(std::move(way));
       }
@@ -250,8 +250,13 @@ private:
       if (!isPossible(before, way, axis, cuts))
         continue;
       double cost = 0;
-      for (auto [operand, side] : llvm::zip_equal(op->getOperands(), way.operands))
-        cost += costOf(operand, side, axis);
+      const bool own = llvm::is_contained(before.rule.partialWith, way.factor);
+      for (auto [operand, side] : llvm::zip_equal(op->getOperands(), way.operands)) {
+        const double moving = costOf(operand, side, axis);
+        // Tables of a part speak of this part: they go nowhere else.
+        const bool table = own && !isa<FloatType>(typeOf(operand).getElementType());
+        cost += table && moving > 0 ? kNever : moving;
+      }
       if (cost < least) {
         least = cost;
         best = std::move(way);
@@ -299,7 +304,7 @@ private:
       if (from.kind(axis) != AxisKind::Replicate || to.kind(axis) != AxisKind::Shard)
         return {};
       const int factor = rule.free ? 0 : rule.results[0][to.getDims()[axis]];
-      if (factor == LayoutRule::whole)
+      if (factor == LayoutRule::whole || llvm::is_contained(rule.partialWith, factor))
         return {};
       for (auto [i, layout] : llvm::enumerate(operands))
         for (auto [d, other] : llvm::enumerate(rule.operands[i]))
@@ -309,6 +314,9 @@ private:
     FailureOr<RankedTensorType> type = partType(std::nullopt, wholeType(typeOf(value), mesh), to, mesh);
     if (failed(type))
       return {};
+    for (auto [operand, layout] : llvm::zip_equal(op->getOperands(), operands))
+      if (failed(partType(std::nullopt, wholeType(typeOf(operand), mesh), layout, mesh)))
+        return {};
     SmallVector<Value> parts;
     for (auto [operand, layout] : llvm::zip_equal(op->getOperands(), operands)) {
       FailureOr<Value> part = bring(operand, layout);

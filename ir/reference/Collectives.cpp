@@ -191,11 +191,7 @@ MOE_GROUP(OwnSlotsOp) {
       if (!isOwn)
         mine[0].ints[c] = 0;
     }
-    // What a last part has beyond the slots there are is empty.
-    HostTensor padded = longer(mine[2], dim, operands.size());
-    std::fill(padded.ints.begin(), padded.ints.end(), -1);
-    copyPart(padded.ints, token.ints, true, padded.shape, token.shape, dim, 0);
-    cut(padded, dim, static_cast<int64_t>(i), mine[2]);
+    cut(token, dim, static_cast<int64_t>(i), mine[2]);
   }
   return success();
 }

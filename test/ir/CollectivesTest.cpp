@@ -170,14 +170,14 @@ TEST(CollectiveTypes, AreRefusedWithBothLayoutsAndTheRemedy) {
 // own_slots: layers of experts of which every rank has a part of the rows
 //===----------------------------------------------------------------------------------------------------------------===//
 
-/// x [1,6,M], expert and slot [1,6,2], token [4,1,3] -> experts that scale by 1 + e, weighted -> y. Of 12 choices 3 are
-/// dropped, and expert 2 has an empty slot.
+/// x [1,6,M], expert and slot [1,6,2], token [4,1,4] -> experts that scale by 1 + e, weighted -> y. One choice is
+/// dropped, and some slots are empty.
 const std::vector<int64_t> kExpert = {0, 1, 0, 2, 3, 0, 1, 3, 1, 0, 3, 1},
-                           kSlot = {0, 0, 1, 0, 0, 2, 1, 1, 2, -1, 2, -1},
-                           kToken = {0, 2, 5, 1, 6, 8, 3, -1, -1, 4, 7, 10};
+                           kSlot = {0, 0, 1, 0, 0, 2, 1, 1, 2, 3, 2, -1},
+                           kToken = {0, 2, 5, 9, 1, 6, 8, -1, 3, -1, -1, -1, 4, 7, 10, -1};
 
 struct Cut {
-  /// Experts and slots of a rank, from 4 and 3.
+  /// Experts and slots of a rank, from 4 and 4.
   int64_t experts, slots;
   const char *cuts;
 };
@@ -189,7 +189,7 @@ std::string layer(const std::string &layout, const Cut &cut, const std::string &
   };
   const std::string both = "data = replicate, expert = replicate";
   std::string x = type("1x6x5", "f64", both), index = type("1x6x2", "i32", both), w = type("1x6x2", "f64", both),
-              token = type("4x1x3", "i32", both), own = type("1x6x2", "i32", choice),
+              token = type("4x1x4", "i32", both), own = type("1x6x2", "i32", choice),
               ownToken = type(e + "x1x" + c, "i32", rowsKinds), rows = type(e + "x1x" + c + "x5", "f64", rowsKinds),
               y = type("1x6x5", "f64", choice);
   std::string text = std::string("module") +
@@ -215,9 +215,9 @@ void expectSameLayer(const std::string &text, const Distribution (&mesh)[2]) {
   IrContext ir;
   std::vector<HostTensor> inputs = {HostTensor({1, 6, 5}, randomNumbers(30, -2, 2, 1)),
                                     HostTensor::ofInts({1, 6, 2}, kExpert), HostTensor::ofInts({1, 6, 2}, kSlot),
-                                    HostTensor::ofInts({4, 1, 3}, kToken),
+                                    HostTensor::ofInts({4, 1, 4}, kToken),
                                     HostTensor({1, 6, 2}, randomNumbers(12, 0, 1, 2))};
-  std::string plain = layer("", {4, 3, ""}, "", "");
+  std::string plain = layer("", {4, 4, ""}, "", "");
   for (auto [own, whole] : {std::pair{"%oe", "%e"}, {"%os", "%s"}, {"%ot", "%t"}})
     for (size_t at; (at = plain.find(own)) != std::string::npos;)
       plain.replace(at, 3, whole);
@@ -246,15 +246,14 @@ const Distribution kSquare[] = {{2, std::nullopt, {}}, {2, std::nullopt, {}}};
 
 TEST(OwnSlots, ExpertsOfOneAxis) {
   expectSameLayer(layer("on",
-                        {2, 3,
+                        {2, 4,
                          "  %oe, %os, %ot = moe.own_slots %e, %s, %t {axis = \"expert\", dim = 0 : i64} : "
                          "($index, $index, $token) -> ($own, $own, $ot)\n"},
                         "data = replicate, expert = shard(0)", "data = replicate, expert = partial"),
                   kSquare);
 }
 
-/// 3 slots for 2 ranks: the last part has one that nobody uses.
-TEST(OwnSlots, SlotsThatDoNotDivide) {
+TEST(OwnSlots, SlotsOfOneAxis) {
   expectSameLayer(layer("on",
                         {4, 2,
                          "  %oe, %os, %ot = moe.own_slots %e, %s, %t {axis = \"data\", dim = 2 : i64} : "
@@ -265,7 +264,7 @@ TEST(OwnSlots, SlotsThatDoNotDivide) {
 
 TEST(OwnSlots, ExpertsOfOneAxisAndSlotsOfTheOther) {
   const std::string halfWay = "tensor<1x6x2xi32, #moe.layout<data = replicate, expert = partial>>",
-                    halfToken = "tensor<2x1x3xi32, #moe.layout<data = replicate, expert = shard(0)>>";
+                    halfToken = "tensor<2x1x4xi32, #moe.layout<data = replicate, expert = shard(0)>>";
   const std::string cuts = "  %he, %hs, %ht = moe.own_slots %e, %s, %t {axis = \"expert\", dim = 0 : i64} : ($index, "
                            "$index, $token) -> (" +
                            halfWay + ", " + halfWay + ", " + halfToken +
@@ -281,13 +280,13 @@ TEST(OwnSlots, RowsWithoutTheirCoordinatesAreRefused) {
   const std::string both = "#moe.layout<data = replicate, expert = replicate>",
                     part = "#moe.layout<data = replicate, expert = shard(0)>";
   std::string text =
-      "module attributes {moe.mesh = #moe.mesh<data = 2, expert = 2>} {\n func.func @f(%r: tensor<2x1x3x5xf64, " +
-      part + ">, %e: tensor<1x6x2xi32, " + both + ">, %t: tensor<2x1x3xi32, " + part +
-      ">) {\n  %y = moe.combine %r, %e, %e, %t : (tensor<2x1x3x5xf64, " + part + ">, tensor<1x6x2xi32, " + both +
-      ">, tensor<1x6x2xi32, " + both + ">, tensor<2x1x3xi32, " + part + ">) -> tensor<1x6x5xf64, " + both +
+      "module attributes {moe.mesh = #moe.mesh<data = 2, expert = 2>} {\n func.func @f(%r: tensor<2x1x4x5xf64, " +
+      part + ">, %e: tensor<1x6x2xi32, " + both + ">, %t: tensor<2x1x4xi32, " + part +
+      ">) {\n  %y = moe.combine %r, %e, %e, %t : (tensor<2x1x4x5xf64, " + part + ">, tensor<1x6x2xi32, " + both +
+      ">, tensor<1x6x2xi32, " + both + ">, tensor<2x1x4xi32, " + part + ">) -> tensor<1x6x5xf64, " + both +
       ">\n  return\n }\n}\n";
   EXPECT_FALSE(ir.parse(text));
-  EXPECT_NE(ir.messages().find("take them from own_slots"), std::string::npos) << ir.messages();
+  EXPECT_NE(ir.messages().find("take the latter from as_partial or own_slots"), std::string::npos) << ir.messages();
 }
 
 } // namespace

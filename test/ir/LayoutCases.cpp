@@ -79,8 +79,8 @@ std::vector<Distribution> distributions(Operation *op) {
   collect(rule.operands, op->getOperandTypes());
   collect(rule.results, op->getResultTypes());
   std::vector<Distribution> found;
-  // Cutting what indices choose needs indices of the part: CollectivesTest.
-  for (int factor : rule.choosable)
+  // Other operands are partial then: CollectivesTest, GridTest.
+  for (int factor : rule.partialWith)
     common.erase(factor);
   for (auto [factor, size] : common)
     for (int64_t ranks = 2; ranks <= size; ++ranks)

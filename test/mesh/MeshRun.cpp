@@ -29,6 +29,14 @@ using ir::HostTensor;
 
 namespace {
 
+/// The message with its notes, which show the operation.
+std::string text(const mlir::Diagnostic &diagnostic) {
+  std::string all = diagnostic.str();
+  for (const mlir::Diagnostic &note : const_cast<mlir::Diagnostic &>(diagnostic).getNotes())
+    all += "\n  " + note.str();
+  return all + "\n";
+}
+
 constexpr int64_t kSequences = 16, kLength = 4, kVocabulary = 24, kPad = 1;
 
 /// Mesh of which `test/ir` knows the sizes only.
@@ -103,7 +111,7 @@ public:
   }
 
   /// Absent if ranks differ in what should be equal.
-  std::optional<HostTensor> read(const std::string &name) const {
+  std::optional<HostTensor> read(const std::string &name) {
     auto state = module.lookupSymbol<ir::StateOp>(name);
     std::vector<HostTensor> parts;
     if (inSplitBucket(state)) {
@@ -213,7 +221,7 @@ MeshModel::MeshModel(const ModelSpec &spec) : spec(spec) {
 }
 
 OwningOpRef<ModuleOp> MeshModel::parallel(const Parallel &how, std::string &messages) {
-  ScopedDiagnosticHandler handler(&context, [&](mlir::Diagnostic &diagnostic) { messages += diagnostic.str() + "\n"; });
+  ScopedDiagnosticHandler handler(&context, [&](mlir::Diagnostic &diagnostic) { messages += text(diagnostic); });
   OwningOpRef<ModuleOp> module = imported->clone();
   ir::PipelineOptions pipeline;
   pipeline.last = how.recompute == "none" ? ir::Phase::Update : ir::Phase::Recompute;
@@ -230,7 +238,7 @@ std::optional<Trained> MeshModel::train(const Parallel &how, int updates, std::s
   OwningOpRef<ModuleOp> module = parallel(how, messages);
   if (!module)
     return std::nullopt;
-  ScopedDiagnosticHandler handler(&context, [&](mlir::Diagnostic &diagnostic) { messages += diagnostic.str() + "\n"; });
+  ScopedDiagnosticHandler handler(&context, [&](mlir::Diagnostic &diagnostic) { messages += text(diagnostic); });
   Ranks ranks(*module, how);
   for (const std::string &name : parameters(*module))
     ranks.write(name, drawn(name, typeOfState(*module, name), how));
@@ -259,7 +267,7 @@ std::optional<Trained> MeshModel::train(const Parallel &how, int updates, std::s
     trained.clip.push_back(metric("clip_factor"));
     if (update == 0) {
       std::optional<HostTensor> metrics = ranks.read("metric.moe_metrics");
-      trained.overflow = metrics ? metrics->at(1) : 0;
+      trained.overflow = metrics ? metrics->at(spec.top1 ? 5 : 1) : 0;
     }
   }
   for (const std::string &name : parameters(*module)) {

@@ -36,7 +36,8 @@ struct Trained {
   std::vector<double> loss, gnorm, clip;
   /// Of update 0, before clipping, sums over the update's tokens; and after the last update. Whole tensors.
   std::map<std::string, ir::HostTensor> gradients, weights;
-  /// Share of first choices that found no slot in update 0.
+  /// In update 0: with two choices the share of first ones that found no slot; with one, which has no such metric, the
+  /// number of experts that nobody chose. There are as many slots as tokens then, so other tokens found none.
   double overflow = 0;
 };
 
