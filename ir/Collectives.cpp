@@ -256,6 +256,30 @@ FailureOr<OwnSlotsTypes> ownSlotsTypes(std::optional<Location> loc, RankedTensor
       RankedTensorType::get(shape, token.getElementType(), ofToken.with(*index, AxisKind::Shard, dim))};
 }
 
+/// The first row of the part is that number in the list of all first rows which belongs to this rank.
+FailureOr<SmallVector<Value>> OwnSlotsOp::decompose(OpBuilder &builder) {
+  TensorBuilder b(builder, getLoc());
+  RankedTensorType choice = typeOf(getExpert()), token = typeOf(getOwnToken());
+  FailureOr<int64_t> ranks = groupSize(*this, getAxisAttr());
+  if (failed(ranks))
+    return failure();
+  const auto dim = static_cast<int64_t>(getDim());
+  const int64_t own = token.getDimSize(dim);
+  ArrayAttr axes = builder.getArrayAttr(getAxisAttr());
+  auto index = RankedTensorType::get({*ranks}, choice.getElementType());
+  Value starts = b.mul(b.iota(index, 0), static_cast<double>(own));
+  Value mine = AllSliceOp::create(builder, getLoc(), withShape(index, {1}), starts, axes, builder.getI64IntegerAttr(0));
+  Value start = b.broadcastScalar(b.reshape(mine, {}), getExpert());
+  Value at = dim == 0 ? getExpert() : getSlot(), zero = b.splatLike(getSlot(), 0), none = b.splatLike(getSlot(), -1);
+  Value isOwn = b.conj(b.compare(ComparePredicate::GE, at, start),
+                       b.compare(ComparePredicate::LT, at, b.add(start, static_cast<double>(own))));
+  isOwn = b.conj(isOwn, b.compare(ComparePredicate::GE, getSlot(), zero));
+  Value within = b.sub(at, start);
+  Value part = AllSliceOp::create(builder, getLoc(), token, getToken(), axes, builder.getI64IntegerAttr(dim));
+  return SmallVector<Value>{b.select(isOwn, dim == 0 ? within : getExpert(), zero),
+                            b.select(isOwn, dim == 0 ? getSlot() : within, none), part};
+}
+
 //===----------------------------------------------------------------------------------------------------------------===//
 // Buckets
 //===----------------------------------------------------------------------------------------------------------------===//
@@ -300,6 +324,11 @@ LogicalResult BucketSplitOp::verify() {
 }
 LogicalResult BucketJoinOp::verify() {
   return verifyBucket(*this, typeOf(getBucket()), getMembers().getTypes(), getOffsets());
+}
+BufferUse BucketSplitOp::getBufferUse() {
+  BufferUse use{BufferUse::Kind::View, {}};
+  use.offsets.assign(getOffsets().begin(), getOffsets().end());
+  return use;
 }
 LayoutRule BucketSplitOp::getLayoutRule() {
   return anyLayout();

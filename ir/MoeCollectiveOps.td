@@ -20,7 +20,7 @@ class Moe_CollectiveOp<string mnemonic, list<Trait> traits = []>
   string layoutStatus = "yes: changes the layout, as its summary says";
   let adjointStatus = "yes";
   let decompositionStatus = "no: an operation of the communicator";
-  let cpuStatus = "planned: steps of many ranks";
+  let cpuStatus = "yes";
   let cudaStatus = "planned: steps of many ranks";
   let precisionRole = "Follow";
 }
@@ -67,7 +67,7 @@ def Moe_AsPartialOp : Moe_CollectiveOp<"as_partial"> {
   let results = (outs Moe_FloatTensor:$result);
 }
 
-def Moe_OwnSlotsOp : Moe_Op<"own_slots", [Pure, DeclareOpInterfaceMethods<Moe_CollectiveOpInterface>]> {
+def Moe_OwnSlotsOp : Moe_Op<"own_slots", [Pure, Decomposable, DeclareOpInterfaceMethods<Moe_CollectiveOpInterface>]> {
   let summary = "cuts what `route` says so that each rank of an axis has a part of the rows of experts";
   let description = [{
     The rows [E,G,C,M] of experts are split over `axis` along dimension `dim`: 0 (each rank has some experts) or 2 (each
@@ -79,8 +79,8 @@ def Moe_OwnSlotsOp : Moe_Op<"own_slots", [Pure, DeclareOpInterfaceMethods<Moe_Co
   let hasVerifier = 1;
   string layoutStatus = "yes: expert and slot become partial, token is split";
   let adjointStatus = "no: integer results";
-  let decompositionStatus = "planned: comparisons with the index on the axis";
-  let cpuStatus = "planned: steps of many ranks";
+  let decompositionStatus = "yes: comparisons with the first row of the part";
+  let cpuStatus = "yes";
   let cudaStatus = "planned: steps of many ranks";
 }
 
@@ -96,9 +96,10 @@ def Moe_BucketSplitOp : Moe_Op<"bucket_split", [Pure, Differentiable]> {
   let arguments = (ins Moe_FloatTensor:$bucket, DenseI64ArrayAttr:$offsets);
   let results = (outs Variadic<Moe_FloatTensor>:$members);
   let hasVerifier = 1;
+  let extraDeclaration = "::moe::ir::BufferUse getBufferUse();";
   string layoutStatus = "yes: whole";
   let adjointStatus = "yes";
-  let cpuStatus = "planned: steps of many ranks";
+  let cpuStatus = "yes";
   let cudaStatus = "planned: steps of many ranks";
 }
 
@@ -109,7 +110,7 @@ def Moe_BucketJoinOp : Moe_Op<"bucket_join", [Pure, Differentiable]> {
   let hasVerifier = 1;
   string layoutStatus = "yes: whole";
   let adjointStatus = "yes";
-  let cpuStatus = "planned: steps of many ranks";
+  let cpuStatus = "yes";
   let cudaStatus = "planned: steps of many ranks";
 }
 

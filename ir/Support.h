@@ -50,13 +50,15 @@ struct AdjointReads {
 struct BufferUse {
   enum class Kind {
     Compute, ///< a step of the plan that writes its results
-    View,    ///< result 0 is operand 0 under another shape
+    View,    ///< results are parts of operand 0 under other shapes; one alone, without `offsets`, is all of it
     Read,    ///< the result is a state
     Write    ///< operand 0 goes to a state
   };
   Kind kind = Kind::Compute;
   /// (result, operand): the result may be computed in the operand's memory.
   llvm::SmallVector<std::pair<unsigned, unsigned>> inPlace;
+  /// Of a view: where each result starts in the operand, in elements.
+  llvm::SmallVector<int64_t> offsets = {};
   /// The pairs are not a possibility but a must: the operand is updated in place.
   bool mustBeInPlace = false;
 

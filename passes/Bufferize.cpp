@@ -80,6 +80,11 @@ private:
     return value;
   }
 
+  static bool isWholeView(MoeOpInterface op) {
+    BufferUse use = op.getBufferUse();
+    return use.kind == BufferUse::Kind::View && use.offsets.empty();
+  }
+
   Slot stateSlot(FlatSymbolRefAttr state) {
     StateAliases::Place place = aliases.place(state);
     unsigned width = elementBytes(place.state.getTensorType().getElementType());
@@ -96,7 +101,10 @@ private:
     case BufferUse::Kind::View: {
       // A copy first: inserting into the map invalidates references into it.
       Slot shown = slots.lookup(op->getOperand(0));
-      slots[op->getResult(0)] = shown;
+      for (auto [i, result] : llvm::enumerate(op->getResults())) {
+        const int64_t offset = use.offsets.empty() ? 0 : use.offsets[i];
+        slots[result] = {shown.buffer, shown.offset + offset * elementBytes(typeOf(result).getElementType())};
+      }
       return success();
     }
     case BufferUse::Kind::Read:
@@ -139,7 +147,7 @@ private:
       for (Operation *user : value.getUsers()) {
         if (auto found = dyn_cast<WriteOp>(user); found && !write)
           write = found;
-        if (auto view = dyn_cast<MoeOpInterface>(user); view && view.getBufferUse().kind == BufferUse::Kind::View)
+        if (auto view = dyn_cast<MoeOpInterface>(user); view && isWholeView(view))
           shown.push_back(user->getResult(0));
       }
     }
@@ -184,7 +192,8 @@ private:
     for (Operation *user : value.getUsers()) {
       users.push_back(user);
       if (auto view = dyn_cast<MoeOpInterface>(user); view && view.getBufferUse().kind == BufferUse::Kind::View)
-        llvm::append_range(users, usersThroughViews(user->getResult(0)));
+        for (Value result : user->getResults())
+          llvm::append_range(users, usersThroughViews(result));
     }
     return users;
   }

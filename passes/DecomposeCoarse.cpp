@@ -7,6 +7,7 @@
 #include "ir/Ops.h"
 #include "ir/RetypeTensors.h"
 #include "mlir/Dialect/Func/IR/FuncOps.h"
+#include "passes/BindPlaces.h"
 #include "passes/GroupDotOperands.h"
 #include "passes/Passes.h"
 
@@ -24,6 +25,8 @@ struct DecomposeCoarsePass : impl::DecomposeCoarseBase<DecomposeCoarsePass> {
     // Decompositions look up tokens and rows of flattened tensors by number, in what a rank has of them. As operations
     // on the mesh they would be lookups in the whole tensor.
     dropLayouts(getOperation());
+    if (failed(bindPlaces(getOperation())))
+      return signalPassFailure();
     // Decompositions may hold coarse operations again.
     SmallVector<DecomposableOpInterface> work;
     auto collect = [&](Operation *op) {

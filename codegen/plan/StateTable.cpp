@@ -6,8 +6,10 @@
 
 #include "codegen/plan/StateTable.h"
 
+#include "codegen/plan/PlanLayout.h"
 #include "codegen/plan/StepEmitter.h"
 #include "codegen/plan/Work.h"
+#include "ir/RetypeTensors.h"
 #include "passes/StateAliases.h"
 #include "llvm/ADT/StringSet.h"
 
@@ -120,9 +122,8 @@ private:
     out->set_kind(kinds[static_cast<int>(state.getKind())]);
     RankedTensorType type = state.getTensorType();
     out->set_dtype(toPlanType(type.getElementType()));
-    for (int64_t extent : type.getShape())
-      out->add_shape(extent);
-    setSlice(out->mutable_slice(), slotOf(state), tensorBytes(type));
+    setLayout(module, type, dyn_cast_if_present<LayoutAttr>(type.getEncoding()), *out);
+    setPlace(state, *out);
     if (state.getOf()) {
       out->set_of(state.getOf()->str());
       if (state.getKind() == StateKind::Moment)
@@ -131,6 +132,23 @@ private:
     out->set_checkpointed(state.getCheckpointed());
     addExports(state, *out);
     return fillInitial(state, *out->mutable_initial());
+  }
+
+  /// The memory of a state: its own, or the part of the bucket that a rank has.
+  void setPlace(StateOp state, plan::StateTensor &out) {
+    auto bucket = state.getBucket() ? module.lookupSymbol<StateOp>(*state.getBucket()) : StateOp();
+    if (!bucket || !isSplitBucket(bucket.getTensorType()))
+      return setSlice(out.mutable_slice(), slotOf(state), tensorBytes(state.getTensorType()));
+    RankedTensorType type = bucket.getTensorType();
+    setSlice(out.mutable_slice(), slotOf(bucket), tensorBytes(type));
+    MeshAttr mesh = MeshAttr::of(module);
+    auto layout = cast<LayoutAttr>(type.getEncoding());
+    out.mutable_flat()->set_position(static_cast<int64_t>(*state.getOffset()));
+    out.mutable_flat()->set_bucket(wholeType(type, mesh).getShape().back());
+    for (unsigned axis = 0; axis < layout.getAxes().size(); ++axis)
+      if (mesh.getSizes()[axis] > 1 && layout.kind(axis) == AxisKind::Shard &&
+          layout.getDims()[axis] + 1 == type.getRank())
+        out.mutable_flat()->add_axes(axis);
   }
 
   /// From the module attribute `moe.exports` (frontend/onnx/README.md).
@@ -179,7 +197,15 @@ private:
         RankedTensorType type = typeOf(argument);
         out->set_name(name.str());
         out->set_dtype(toPlanType(type.getElementType()));
-        for (int64_t extent : type.getShape())
+        auto layout = function.getArgAttrOfType<LayoutAttr>(argument.getArgNumber(), kLayoutAttr);
+        SmallVector<int64_t> shape(type.getShape());
+        MeshAttr mesh = MeshAttr::of(module);
+        for (unsigned axis = 0; layout && axis < layout.getAxes().size(); ++axis)
+          if (mesh.getSizes()[axis] > 1 && layout.kind(axis) == AxisKind::Shard) {
+            out->add_axes(axis);
+            shape[0] *= mesh.getSizes()[axis];
+          }
+        for (int64_t extent : shape)
           out->add_shape(extent);
         int64_t buffer = buffers.lookup(name.getValue());
         setSlice(out->mutable_staging(), {buffer, 0}, plan.buffers(static_cast<int>(buffer)).bytes());

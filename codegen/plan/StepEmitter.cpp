@@ -7,8 +7,11 @@
 #include "codegen/plan/StepEmitter.h"
 
 #include "codegen/analysis/Product.h"
+#include "codegen/plan/PlanLayout.h"
 #include "codegen/plan/Work.h"
+#include "ir/RetypeTensors.h"
 #include "passes/TrainingAttributes.h"
+#include "runtime/plan/Collectives.h"
 
 using namespace mlir;
 using namespace moe::ir;
@@ -65,10 +68,10 @@ LogicalResult StepEmitter::emit(func::FuncOp function, plan::Program &program) {
     auto name = function.getResultAttrOfType<StringAttr>(i, kNameAttr);
     output->set_name(name ? name.str() : std::to_string(i));
     output->set_dtype(toPlanType(typeOf(value).getElementType()));
-    for (int64_t extent : typeOf(value).getShape())
-      output->add_shape(extent);
+    setLayout(module, typeOf(value), function.getResultAttrOfType<LayoutAttr>(i, kLayoutAttr), *output);
     setSlice(output->mutable_slice(), slots[value], tensorBytes(typeOf(value)));
   }
+  program.set_collectives(collectiveDigest(program));
   return success();
 }
 
@@ -123,6 +126,10 @@ LogicalResult StepEmitter::emitOp(Operation *op, plan::Program &program) {
   case BufferUse::Kind::Compute:
     break;
   }
+  if (auto join = dyn_cast<BucketJoinOp>(op)) {
+    emitJoin(join, program);
+    return success();
+  }
   if (auto fused = dyn_cast<FusedOp>(op))
     return isProduct(fused) ? emitProduct(fused, program) : emitFused(fused, program);
   return emitLibrary(op, program);
@@ -134,6 +141,17 @@ void StepEmitter::emitCopy(Operation *op, RankedTensorType type, Slot from, Slot
   step->mutable_copy();
   addOperand(*step, type, from, plan::Operand::READ);
   addOperand(*step, type, to, plan::Operand::WRITE);
+}
+
+void StepEmitter::emitJoin(BucketJoinOp op, plan::Program &program) {
+  const Slot bucket = slots[op.getBucket()];
+  const unsigned width = elementBytes(op.getType().getElementType());
+  plan::Step *fill = program.add_steps();
+  fill->set_name(locationName(op->getLoc()));
+  fill->mutable_fill();
+  addOperand(*fill, op.getType(), bucket, plan::Operand::WRITE);
+  for (auto [member, offset] : llvm::zip_equal(op.getMembers(), op.getOffsets()))
+    emitCopy(op, typeOf(member), slots[member], {bucket.buffer, bucket.offset + offset * width}, program);
 }
 
 LogicalResult StepEmitter::emitFused(FusedOp op, plan::Program &program) {

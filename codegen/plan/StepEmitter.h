@@ -33,6 +33,8 @@ private:
   llvm::LogicalResult emitLibrary(mlir::Operation *op, plan::Program &program);
   void addPointer(ir::FusedOp op, const FusedPlan &plan, unsigned call, const PlannedOperand &planned, plan::Step &step,
                   Parameters &parameters);
+  /// Zeros, then the members.
+  void emitJoin(ir::BucketJoinOp op, plan::Program &program);
   void emitCopy(mlir::Operation *op, mlir::RankedTensorType type, ir::Slot from, ir::Slot to, plan::Program &program);
   llvm::LogicalResult emitStagedInputs(mlir::func::FuncOp function, plan::Program &program);
 

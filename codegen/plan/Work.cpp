@@ -7,6 +7,7 @@
 #include "codegen/plan/Work.h"
 
 #include "codegen/analysis/Product.h"
+#include "runtime/plan/Collectives.h"
 #include "llvm/ADT/Sequence.h"
 #include "llvm/ADT/TypeSwitch.h"
 
@@ -200,6 +201,75 @@ LogicalResult fillScatterAdd(ScatterAddOp op, plan::Step &step) {
   return success();
 }
 
+//===----------------------------------------------------------------------------------------------------------------===//
+// Between ranks
+//===----------------------------------------------------------------------------------------------------------------===//
+
+/// Numbers of the axes in the mesh, and the ranks of a group.
+struct Group {
+  SmallVector<uint32_t> axes;
+  int64_t ranks = 1;
+};
+
+Group groupOf(CollectiveOpInterface op) {
+  Group group;
+  MeshAttr mesh = MeshAttr::of(op->getParentOfType<ModuleOp>());
+  for (StringAttr name : op.groupAxes())
+    for (auto [i, axis] : llvm::enumerate(mesh.getAxes()))
+      if (axis == name) {
+        group.axes.push_back(static_cast<uint32_t>(i));
+        group.ranks *= mesh.getSizes()[i];
+      }
+  return group;
+}
+
+/// How a dimension of `type` falls into parts, each `size` long.
+void setParts(plan::Parts *parts, RankedTensorType type, int64_t dim, int64_t size) {
+  int64_t outer = 1, inner = size;
+  for (int64_t d = 0; d < dim; ++d)
+    outer *= type.getDimSize(d);
+  for (int64_t d = dim + 1; d < type.getRank(); ++d)
+    inner *= type.getDimSize(d);
+  parts->set_outer(outer);
+  parts->set_inner(inner);
+}
+
+/// `split` and `concat`: dimensions, or -1.
+LogicalResult fillCollective(CollectiveOpInterface op, plan::Collective::Kind kind, int64_t split, int64_t concat,
+                             plan::Step &step) {
+  const Group group = groupOf(op);
+  plan::Collective *collective = step.mutable_collective();
+  collective->set_kind(kind);
+  for (uint32_t axis : group.axes)
+    collective->add_axes(axis);
+  RankedTensorType input = typeOf(op->getOperand(0)), output = typeOf(op->getResult(0));
+  collective->set_count(input.getNumElements());
+  if (split >= 0)
+    setParts(collective->mutable_split(), input, split, input.getDimSize(split) / group.ranks);
+  if (concat >= 0)
+    setParts(collective->mutable_concat(), output, concat, output.getDimSize(concat) / group.ranks);
+  collective->set_scratch_bytes(
+      collectiveScratchBytes(*collective, toPlanType(input.getElementType()), static_cast<uint64_t>(group.ranks)));
+  return success();
+}
+
+/// The part of a rank along `dim` of `whole`, or back.
+LogicalResult fillAxisSlice(CollectiveOpInterface op, RankedTensorType whole, int64_t dim, bool pad, plan::Step &step) {
+  const Group group = groupOf(op);
+  plan::AxisSlice *slice = step.mutable_axis_slice();
+  for (uint32_t axis : group.axes)
+    slice->add_axes(axis);
+  setParts(slice->mutable_parts(), whole, dim, whole.getDimSize(dim) / group.ranks);
+  slice->set_pad(pad);
+  return success();
+}
+
+LogicalResult fillAsPartial(AsPartialOp op, plan::Step &step) {
+  for (uint32_t axis : groupOf(op).axes)
+    step.mutable_as_partial()->add_axes(axis);
+  return success();
+}
+
 void setScratchBytes(plan::Step &step, uint64_t bytes) {
   switch (step.work_case()) {
   case plan::Step::kGemm:
@@ -232,6 +302,24 @@ LogicalResult fillLibraryWork(Operation *op, const KernelTarget &target, plan::S
           .Case([&](GroupedDotOp dot) { return fillGroupedDot(dot, step); })
           .Case([&](GroupedDotWeightGradOp grad) { return fillGroupedDotWeightGrad(grad, step); })
           .Case([&](ScatterAddOp scatter) { return fillScatterAdd(scatter, step); })
+          .Case([&](AllReduceOp all) { return fillCollective(all, plan::Collective::ALL_REDUCE, -1, -1, step); })
+          .Case([&](AllGatherOp all) {
+            return fillCollective(all, plan::Collective::ALL_GATHER, -1, static_cast<int64_t>(all.getDim()), step);
+          })
+          .Case([&](ReduceScatterOp all) {
+            return fillCollective(all, plan::Collective::REDUCE_SCATTER, static_cast<int64_t>(all.getDim()), -1, step);
+          })
+          .Case([&](AllToAllOp all) {
+            return fillCollective(all, plan::Collective::ALL_TO_ALL, static_cast<int64_t>(all.getTo()),
+                                  static_cast<int64_t>(all.getFrom()), step);
+          })
+          .Case([&](AllSliceOp cut) {
+            return fillAxisSlice(cut, typeOf(cut.getInput()), static_cast<int64_t>(cut.getDim()), false, step);
+          })
+          .Case([&](PadSliceOp pad) {
+            return fillAxisSlice(pad, pad.getType(), static_cast<int64_t>(pad.getDim()), true, step);
+          })
+          .Case([&](AsPartialOp part) { return fillAsPartial(part, step); })
           .Default([&](Operation *other) {
             bool isCpu = target.device() == "cpu";
             InFlightDiagnostic error = other->emitError() << "'" << other->getName() << "' cannot run on "
@@ -244,7 +332,10 @@ LogicalResult fillLibraryWork(Operation *op, const KernelTarget &target, plan::S
             return LogicalResult(error << "no kernel for its element types " << other->getOperandTypes() << " -> "
                                        << other->getResultTypes());
           });
-  if (succeeded(filled))
+  if (succeeded(filled) && isa<CollectiveOpInterface>(op) && target.device() != "cpu")
+    return op->emitError() << "'" << op->getName()
+                           << "' cannot run on CUDA: " << cast<MoeOpInterface>(op).getObligations().cuda;
+  if (succeeded(filled) && !isa<CollectiveOpInterface>(op))
     setScratchBytes(step, target.libraryScratchBytes(step, elementTypes(op)));
   return filled;
 }
@@ -261,6 +352,8 @@ uint64_t scratchBytes(const plan::Step &step) {
     return step.grouped_gemm().scratch_bytes();
   case plan::Step::kScatterAdd:
     return step.scatter_add().scratch_bytes();
+  case plan::Step::kCollective:
+    return step.collective().scratch_bytes();
   default:
     return 0;
   }

@@ -17,6 +17,7 @@
 #include "llvm/Support/raw_ostream.h"
 
 #include <ostream>
+#include <thread>
 
 using namespace mlir;
 
@@ -47,8 +48,12 @@ std::vector<Diagnostic> CompileFlags::check() const {
   };
   if (ranks < 1 || expertParallel < 1)
     found.push_back({"--ranks and --expert-parallel must be at least 1", "", "", "", ExitCode::Usage});
-  else if (ranks > 1 || expertParallel > 1)
-    planned("compiling for more than one rank", "use --ranks 1");
+  else if (ranks % expertParallel != 0)
+    found.push_back(
+        {"--expert-parallel " + std::to_string(expertParallel) + " does not divide --ranks " + std::to_string(ranks),
+         "", "the mesh is data x expert, and its ranks are --ranks", "", ExitCode::Usage});
+  else if (ranks > 1 && !StringRef(target).starts_with("cpu"))
+    planned("--ranks " + std::to_string(ranks) + " on CUDA", "use --ranks 1, or a --target cpu:…");
   if (fsdp != "off" && fsdp != "optimizer" && fsdp != "full")
     found.push_back({"--fsdp " + fsdp + " does not exist", "", "", "use off, optimizer or full", ExitCode::Usage});
   else if (fsdp != "off")
@@ -139,9 +144,14 @@ ModuleOp CompilerSession::run(const CompileFlags &flags, ir::Phase last) {
   ir::PipelineOptions pipeline;
   pipeline.compute = frontend::name(parsed->precision.compute);
   pipeline.recompute = flags.recompute;
+  pipeline.dataParallel = flags.ranks / flags.expertParallel;
+  pipeline.expertParallel = flags.expertParallel;
+  pipeline.fsdp = flags.fsdp;
   pipeline.recompose = !flags.noRecompose;
   pipeline.target = flags.target;
-  pipeline.threads = flags.threads;
+  // Ranks of one machine share its cores.
+  const auto cores = static_cast<int64_t>(std::max(1u, std::thread::hardware_concurrency()));
+  pipeline.threads = flags.threads == 0 && flags.ranks > 1 ? std::max<int64_t>(1, cores / flags.ranks) : flags.threads;
   pipeline.last = last;
   bool written = true;
   pipeline.observe = [&](ir::Phase phase, ModuleOp at) {
