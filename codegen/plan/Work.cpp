@@ -320,6 +320,11 @@ LogicalResult fillLibraryWork(Operation *op, const KernelTarget &target, plan::S
             return fillAxisSlice(pad, pad.getType(), static_cast<int64_t>(pad.getDim()), true, step);
           })
           .Case([&](AsPartialOp part) { return fillAsPartial(part, step); })
+          .Case([&](BucketJoinOp) {
+            // The first of its steps (StepEmitter::emitJoin).
+            step.mutable_fill();
+            return success();
+          })
           .Default([&](Operation *other) {
             bool isCpu = target.device() == "cpu";
             InFlightDiagnostic error = other->emitError() << "'" << other->getName() << "' cannot run on "

@@ -211,8 +211,11 @@ private:
       return false;
     bool isPartial = std::ranges::any_of(
         entry.layout(), [](const plan::AxisLayout &layout) { return layout.kind() == plan::AxisLayout::PARTIAL; });
-    if (isPartial && entry.kind() != plan::StateTensor::GRADIENT)
-      complain(where, "it is partial, which only gradients may be");
+    // Sums of an update are added up over ranks when they are read; they start from zero and are in no checkpoint.
+    const bool isSum = entry.kind() == plan::StateTensor::GRADIENT ||
+                       (entry.kind() == plan::StateTensor::CONTROL && !entry.checkpointed());
+    if (isPartial && !isSum)
+      complain(where, "it is partial, which only gradients and sums of an update may be");
     if (!entry.has_flat())
       return true;
     int before = faults;

@@ -56,8 +56,6 @@ std::vector<Diagnostic> CompileFlags::check() const {
     planned("--ranks " + std::to_string(ranks) + " on CUDA", "use --ranks 1, or a --target cpu:…");
   if (fsdp != "off" && fsdp != "optimizer" && fsdp != "full")
     found.push_back({"--fsdp " + fsdp + " does not exist", "", "", "use off, optimizer or full", ExitCode::Usage});
-  else if (fsdp != "off")
-    planned("--fsdp " + fsdp, "use --fsdp off");
   if (recompute != "none" && recompute != "full")
     found.push_back({"--recompute " + recompute + " does not exist", "", "", "use none or full", ExitCode::Usage});
   if (std::string reason; !codegen::createTarget(target, 1, reason))
