@@ -211,6 +211,20 @@ std::string layer(const std::string &layout, const Cut &cut, const std::string &
   return text;
 }
 
+/// As `decompose-coarse` does: in the programs of one rank.
+void decomposeOwnSlots(ModuleOp module) {
+  moe::ir::dropLayouts(module);
+  llvm::SmallVector<moe::ir::OwnSlotsOp> found;
+  module.walk([&](moe::ir::OwnSlotsOp op) { found.push_back(op); });
+  for (moe::ir::OwnSlotsOp op : found) {
+    OpBuilder builder(op);
+    FailureOr<llvm::SmallVector<Value>> values = op.decompose(builder);
+    ASSERT_TRUE(succeeded(values));
+    op->replaceAllUsesWith(*values);
+    op->erase();
+  }
+}
+
 void expectSameLayer(const std::string &text, const Distribution (&mesh)[2]) {
   IrContext ir;
   std::vector<HostTensor> inputs = {HostTensor({1, 6, 5}, randomNumbers(30, -2, 2, 1)),
@@ -228,18 +242,23 @@ void expectSameLayer(const std::string &text, const Distribution (&mesh)[2]) {
 
   OwningOpRef<ModuleOp> parted = ir.parse(text);
   ASSERT_TRUE(parted) << ir.messages() << text;
-  std::vector<std::vector<HostTensor>> everywhere(4, inputs);
-  std::vector<moe::ir::InterpreterState> states(4, moe::ir::InterpreterState(*parted));
-  auto results = moe::ir::interpretOnMesh(*parted, "f", everywhere, states);
-  ASSERT_TRUE(succeeded(results)) << ir.messages();
-  std::vector<HostTensor> parts;
-  for (auto &mine : *results)
-    parts.push_back(mine[0]);
   auto type = cast<RankedTensorType>(parted->lookupSymbol<func::FuncOp>("f").getResultTypes()[0]);
-  std::optional<HostTensor> y = assemble(parts, type, mesh);
-  ASSERT_TRUE(y);
-  for (int64_t i = 0; i < expected[0].size(); ++i)
-    ASSERT_NEAR(y->at(i), expected[0].at(i), 1e-12) << i;
+  for (bool decomposed : {false, true}) {
+    if (decomposed)
+      decomposeOwnSlots(*parted);
+    ASSERT_TRUE(succeeded(verify(*parted))) << ir.messages();
+    std::vector<std::vector<HostTensor>> everywhere(4, inputs);
+    std::vector<moe::ir::InterpreterState> states(4, moe::ir::InterpreterState(*parted));
+    auto results = moe::ir::interpretOnMesh(*parted, "f", everywhere, states);
+    ASSERT_TRUE(succeeded(results)) << ir.messages();
+    std::vector<HostTensor> parts;
+    for (auto &mine : *results)
+      parts.push_back(mine[0]);
+    std::optional<HostTensor> y = assemble(parts, type, mesh);
+    ASSERT_TRUE(y);
+    for (int64_t i = 0; i < expected[0].size(); ++i)
+      ASSERT_NEAR(y->at(i), expected[0].at(i), 1e-12) << i << (decomposed ? ", decomposed" : "");
+  }
 }
 
 const Distribution kSquare[] = {{2, std::nullopt, {}}, {2, std::nullopt, {}}};

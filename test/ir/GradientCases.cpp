@@ -240,6 +240,10 @@ const std::vector<OperationCase> &furtherDecomposableCases() {
       {"moe.group_rows %0 {experts = 3 : i64, block = 2 : i64} : (tensor<2x3x2xi32>) -> (tensor<2x3x2xi32>, "
        "tensor<1x2x8xi32>, tensor<2x4xi32>)",
        {ints({2, 0, -1, 2, 2, -1, 1, 1, 1, 1, 1, 1})}},
+      // A group of one rank; CollectivesTest has larger ones.
+      {"moe.own_slots %0, %1, %2 {axis = \"expert\", dim = 0 : i64} : (tensor<2x3x2xi32>, tensor<2x3x2xi32>, "
+       "tensor<3x2x2xi32>) -> (tensor<2x3x2xi32>, tensor<2x3x2xi32>, tensor<3x2x2xi32>)",
+       {expertIndex, slotIndex, tokenIndex}},
       // Blocks that do not divide the choices, more experts than choices.
       {"moe.group_rows %0 {experts = 9 : i64, block = 3 : i64} : (tensor<1x4x2xi32>) -> (tensor<1x4x2xi32>, "
        "tensor<1x1x24xi32>, tensor<1x8xi32>)",
