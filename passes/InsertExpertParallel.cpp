@@ -111,7 +111,8 @@ struct InsertExpertParallelPass : impl::InsertExpertParallelBase<InsertExpertPar
   }
 
   static LogicalResult splitStates(ModuleOp module, MeshAttr mesh, const ExpertStates &states) {
-    bool ok = true;
+    StateOp odd;
+    int64_t oddExperts = 0, oddStates = 0;
     for (auto [name, dim] : states.found) {
       auto state = module.lookupSymbol<StateOp>(name);
       RankedTensorType type = state.getTensorType();
@@ -121,10 +122,10 @@ struct InsertExpertParallelPass : impl::InsertExpertParallelBase<InsertExpertPar
         continue;
       const int64_t ranks = mesh.getSizes()[*axis];
       if (type.getDimSize(dim) % ranks != 0) {
-        state.emitError() << "the " << type.getDimSize(dim) << " experts of '" << name.getValue()
-                          << "' do not divide among the " << ranks
-                          << " ranks of axis 'expert'; choose an --expert-parallel that divides them";
-        ok = false;
+        if (!odd)
+          odd = state;
+        oddExperts = type.getDimSize(dim);
+        ++oddStates;
         continue;
       }
       FailureOr<RankedTensorType> part =
@@ -133,7 +134,13 @@ struct InsertExpertParallelPass : impl::InsertExpertParallelBase<InsertExpertPar
         return failure();
       state.setTypeAttr(TypeAttr::get(*part));
     }
-    return success(ok);
+    if (!odd)
+      return success();
+    auto diagnostic = odd.emitError() << "the " << oddExperts << " experts of '" << odd.getSymName() << "'";
+    if (oddStates > 1)
+      diagnostic << " and " << oddStates - 1 << " more tensors";
+    return diagnostic << " do not divide among the " << *mesh.ranks(StringAttr::get(mesh.getContext(), kExpertAxis))
+                      << " ranks of axis 'expert'; choose an --expert-parallel that divides them";
   }
 
   /// What ranks of an axis share of the rows: their experts, or slots, or, if these do not divide, experts whose

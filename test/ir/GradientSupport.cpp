@@ -62,7 +62,8 @@ struct GradientFunction {
     std::vector<ir::HostTensor> arguments = inputs;
     arguments.insert(arguments.end(), cotangents.begin(), cotangents.end());
     ir::InterpreterState state(module);
-    FailureOr<std::vector<ir::HostTensor>> computed = ir::interpret(module, "gradient", arguments, state, {.rank = rank});
+    FailureOr<std::vector<ir::HostTensor>> computed =
+        ir::interpret(module, "gradient", arguments, state, {.rank = rank});
     if (failed(computed))
       return {};
     OptionalTensors result(values.size());
