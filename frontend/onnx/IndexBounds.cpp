@@ -18,9 +18,11 @@ namespace {
 /// Larger bounds are none: the numbers of an input are as good as free.
 constexpr int64_t kUnbounded = int64_t(1) << 31;
 
-/// Constants with more elements are not looked at, and chains of more operations not followed.
+/// Constants with more elements are not looked at, and no more operations followed, in depth and in all, so that large
+/// models take no time worth mentioning.
 constexpr int64_t kMaxConstant = 1 << 16;
 constexpr int kMaxDepth = 64;
+constexpr unsigned kMaxOperations = 256;
 
 struct Interval {
   int64_t low, high;
@@ -78,6 +80,8 @@ public:
       return std::nullopt;
     if (auto found = known.find(value); found != known.end())
       return found->second;
+    if (known.size() >= kMaxOperations)
+      return std::nullopt;
     Known result = compute(op, depth + 1);
     // What does not fit its type wraps around.
     const unsigned width = ir::typeOf(value).getElementTypeBitWidth();

@@ -112,6 +112,11 @@ body = helper.make_graph([node("Identity", ["on"], ["still"]), node("Add", ["v",
 model([node("Constant", [], ["n"], value_int=1 << 60), node("Loop", ["n", "", "x"], ["y"], body=body)])
 refuses("a loop without end", "y")
 
+step = helper.make_graph([node("Add", ["v", "e"], ["w"])], "step", [helper.make_tensor_value_info(key, FLOAT, []) for key in ("v", "e")],
+                         [helper.make_tensor_value_info("w", FLOAT, [])])  # fmt: skip
+model([node("ReduceSum", ["x"], ["v0"], keepdims=0), node("Scan", ["v0", "x"], ["y"], body=step, num_scan_inputs=1)], [("x", [1 << 30])])
+refuses("a scan without end", "y", "too many to unroll")
+
 # Nesting.
 def field(number, content):
     """A length-delimited field of a protobuf message; the library that writes them refuses deep nesting itself."""
