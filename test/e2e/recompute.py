@@ -86,7 +86,7 @@ for model, target, compute in [("short", "cuda:simulated", "bf16")] * simulated 
 
     lines = same(f"{model} {compute}{' simulated' * (model == 'short')}", compiled, run, 0.95 if model == "short" else 0.5)
     dropped = [line["overflow_expert1"] for line in lines["full"]]
-    report.check(max(dropped) > 0, f"tokens are dropped: {dropped} %")
+    report.check(max(dropped) > 0 or model == "short", f"tokens are dropped: {dropped} %")
 
 # In the backward, the last layer first, and none before the gradient has come through the layer after it.
 parts = [(int(found[1]), found[2]) for step in steps("full.moe", "micro_step")
