@@ -35,11 +35,9 @@ struct Bf16 {
   using Stored = uint16_t;
   using Sum = float;
   static float load(uint16_t bits) { return std::bit_cast<float>(static_cast<uint32_t>(bits) << 16); }
-  /// To the nearest, ties to even; a NaN keeps its upper bits and stays one.
+  /// To the nearest, ties to even. A NaN stays one: its lower half is zero, as in what it comes from or by default.
   static uint16_t store(float value) {
     auto bits = std::bit_cast<uint32_t>(value);
-    if (std::isnan(value))
-      return static_cast<uint16_t>((bits >> 16) | 0x40);
     return static_cast<uint16_t>((bits + 0x7fff + ((bits >> 16) & 1)) >> 16);
   }
 };
