@@ -5,6 +5,7 @@
 //===----------------------------------------------------------------------------------------------------------------===//
 
 #include "ir/Infer.h"
+#include "ir/RetypeTensors.h"
 #include "ir/TensorBuilder.h"
 
 #include "llvm/ADT/Sequence.h"
@@ -190,7 +191,17 @@ LogicalResult IotaOp::verify() {
 }
 
 LogicalResult RandomUniformOp::verify() {
-  return verifyRng(getLoc(), getRng());
+  auto whole = (*this)->getAttrOfType<DenseI64ArrayAttr>(kWholeShapeAttr);
+  if (!whole)
+    return verifyRng(getLoc(), getRng());
+  RankedTensorType rng = typeOf(getRng());
+  if (rng.getShape() != ArrayRef<int64_t>{3} || !rng.getElementType().isInteger(64))
+    return emitOpError() << "for a part needs rng tensor<3xi64> (num_updates, micro-batch, first element), got " << rng;
+  if (whole.size() != getType().getRank() ||
+      llvm::any_of(llvm::zip_equal(whole.asArrayRef(), getType().getShape()),
+                   [](auto pair) { return std::get<0>(pair) < std::get<1>(pair); }))
+    return emitOpError() << "is a part of a tensor that is smaller: " << getType() << " of " << whole;
+  return success();
 }
 
 LogicalResult BroadcastOp::verify() {

@@ -20,6 +20,10 @@ void retypeTensors(mlir::Operation *root, llvm::function_ref<mlir::RankedTensorT
 /// part (there: of result 0): how the whole tensor lay on the mesh.
 inline constexpr const char *kLayoutAttr = "moe.layout";
 
+/// Attribute of `random_uniform` for a part of a tensor: shape of the whole. Its `rng` has a third number then, the
+/// linear index of the part's first element in the whole.
+inline constexpr const char *kWholeShapeAttr = "moe.whole_shape";
+
 /// Makes of programs on a mesh the program of one rank, whose tensors are its parts and have no layout. Every operation
 /// obeys its layout rule, hence what it computes of the parts are the parts of what it computes of the whole. States
 /// keep their layout; arguments and results of functions have it as the attribute `moe.layout`.

@@ -41,9 +41,9 @@ public:
     op->removeAttr(kLayoutAttr);
     return TypeSwitch<Operation *, LogicalResult>(op)
         .Case([&](IotaOp iota) { return bindIota(iota, layout); })
-        .Case<RandomUniformOp, DropoutOp>([&](auto random) { return bindRandom(random, layout); })
+        .Case([&](RandomUniformOp random) { return bindRandom(random, layout); })
         .Case<AttentionOp, AttentionBackwardOp>(
-            [&](auto attention) { return attention.getRng() ? bindRandom(attention, layout) : success(); })
+            [&](auto attention) { return attention.getRng() ? bindAttention(attention, layout) : success(); })
         .Default([&](Operation *other) {
           return other->emitError() << "'" << other->getName()
                                     << "' depends on its place in a way that is unknown here";
@@ -75,31 +75,55 @@ private:
     return success();
   }
 
-  template <typename OpTy> LogicalResult bindRandom(OpTy op, LayoutAttr layout) {
-    RankedTensorType type = typeOf(op->getResult(0));
-    Split split;
-    bool outermost = true;
-    for (int64_t dim = 0; dim < type.getRank(); ++dim) {
-      Split here = splitOf(layout, mesh, dim);
-      if (here.parts > 1 && !outermost)
-        return op.emitError() << "'" << op->getName() << "' draws numbers for a part that is not contiguous in the "
-                              << "whole tensor (" << layout
-                              << "); such layouts are planned: choose another mesh, or no "
-                              << "dropout there";
-      if (here.parts > 1)
-        split = here;
-      outermost &= here.parts == 1 && type.getDimSize(dim) == 1;
+  Value entry(TensorBuilder &b, Value rng, int64_t i) {
+    return b.make<SliceOp>(rng, ArrayRef<int64_t>{i}, ArrayRef<int64_t>{i + 1}, ArrayRef<int64_t>{1});
+  }
+
+  LogicalResult bindRandom(RandomUniformOp op, LayoutAttr layout) {
+    SmallVector<int64_t> whole(op.getType().getShape());
+    SmallVector<Split> splits;
+    for (auto [dim, size] : llvm::enumerate(whole)) {
+      splits.push_back(splitOf(layout, mesh, static_cast<int64_t>(dim)));
+      size *= splits.back().parts;
     }
-    if (split.parts == 1)
+    OpBuilder builder(op);
+    TensorBuilder b(builder, op.getLoc());
+    Value start;
+    for (auto [dim, split] : llvm::enumerate(splits)) {
+      if (split.parts == 1)
+        continue;
+      int64_t step = op.getType().getDimSize(static_cast<int64_t>(dim));
+      for (size_t inner = dim + 1; inner < whole.size(); ++inner)
+        step *= whole[inner];
+      Value here = b.mul(number(b, split), static_cast<double>(step));
+      start = start ? b.add(start, here) : here;
+    }
+    if (!start)
       return success();
+    Value rng = op.getRng();
+    SmallVector<Value> parts{entry(b, rng, 0), entry(b, rng, 1), start};
+    op.getRngMutable().assign(b.make<ConcatOp>(ValueRange(parts), 0));
+    op->setAttr(kWholeShapeAttr, builder.getDenseI64ArrayAttr(whole));
+    return success();
+  }
+
+  /// The library counts through what it is given, so the part must be contiguous in [B,H,T,S]: split by sequences, or
+  /// by heads of a single one. It is then what a tensor of its size would be for micro-batch m n + r, of n parts the
+  /// r-th.
+  template <typename OpTy> LogicalResult bindAttention(OpTy op, LayoutAttr layout) {
+    const Split sequences = splitOf(layout, mesh, 0), heads = splitOf(layout, mesh, 2);
+    if (sequences.parts == 1 && heads.parts == 1)
+      return success();
+    const bool one = sequences.parts == 1 && typeOf(op->getResult(0)).getDimSize(0) == 1;
+    if (heads.parts > 1 && !one)
+      return op.emitError() << "'" << op->getName() << "' drops weights of some heads of many sequences (" << layout
+                            << "); such layouts are planned: choose another mesh, or no attention dropout";
+    const Split &split = heads.parts > 1 ? heads : sequences;
     OpBuilder builder(op);
     TensorBuilder b(builder, op.getLoc());
     Value rng = op.getRng();
-    auto entry = [&](int64_t i) {
-      return b.make<SliceOp>(rng, ArrayRef<int64_t>{i}, ArrayRef<int64_t>{i + 1}, ArrayRef<int64_t>{1});
-    };
-    Value micro = b.add(b.mul(entry(1), static_cast<double>(split.parts)), number(b, split));
-    SmallVector<Value> parts{entry(0), micro};
+    Value micro = b.add(b.mul(entry(b, rng, 1), static_cast<double>(split.parts)), number(b, split));
+    SmallVector<Value> parts{entry(b, rng, 0), micro};
     op.getRngMutable().assign(b.make<ConcatOp>(ValueRange(parts), 0));
     return success();
   }

@@ -14,9 +14,8 @@ namespace moe::ir {
 /// Gives operations that depend on the place of their part (attribute `moe.layout`) this place as data, and takes the
 /// attribute away; kernels then know of no mesh.
 ///
-/// Random numbers are counted through the whole tensor and through micro-batches. A part that is contiguous in the
-/// whole is what a tensor of its size would be for micro-batch m n + r, of n parts the r-th: so much becomes of the
-/// operand `rng`. An iota starts at the first index of its part. Fails at operations whose part is not contiguous.
+/// Random numbers get the linear index of the part's first element and the shape of the whole, an iota the first index
+/// of its part, library attention a micro-batch number. Fails where the latter cannot say it.
 llvm::LogicalResult bindPlaces(mlir::ModuleOp module);
 
 } // namespace moe::ir

@@ -25,8 +25,6 @@ struct DecomposeCoarsePass : impl::DecomposeCoarseBase<DecomposeCoarsePass> {
     // Decompositions look up tokens and rows of flattened tensors by number, in what a rank has of them. As operations
     // on the mesh they would be lookups in the whole tensor.
     dropLayouts(getOperation());
-    if (failed(bindPlaces(getOperation())))
-      return signalPassFailure();
     // Decompositions may hold coarse operations again.
     SmallVector<DecomposableOpInterface> work;
     auto collect = [&](Operation *op) {
@@ -48,6 +46,8 @@ struct DecomposeCoarsePass : impl::DecomposeCoarseBase<DecomposeCoarsePass> {
         collect(made);
       op->erase();
     }
+    if (failed(bindPlaces(getOperation())))
+      return signalPassFailure();
     groupDotOperands(getOperation());
   }
 };

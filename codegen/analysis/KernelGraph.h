@@ -24,15 +24,16 @@ inline constexpr NodeId noNode = -1;
 
 struct Node {
   enum class Kind {
-    Load,      ///< element `address` of input `input`; 0 where `guard` is false
-    Table,     ///< element `address` of the constant tensor `constant`; 0 where `guard` is false
-    Index,     ///< `address` as a number of type `type`
-    Splat,     ///< `constant`, a number of type `type`
-    Map,       ///< `op` (ElementwiseOpInterface) applied to `operands`
-    Random,    ///< `op` (random_uniform) at element `address`; operands are num_updates and micro-batch
-    Choose,    ///< operands: condition, value if true, value if false
-    InRange,   ///< low <= address < high
-    Divides,   ///< address is a multiple of `high`
+    Load,    ///< element `address` of input `input`; 0 where `guard` is false
+    Table,   ///< element `address` of the constant tensor `constant`; 0 where `guard` is false
+    Index,   ///< `address` as a number of type `type`
+    Splat,   ///< `constant`, a number of type `type`
+    Map,     ///< `op` (ElementwiseOpInterface) applied to `operands`
+    Random,  ///< `op` (random_uniform) at element `address`; operands are num_updates, micro-batch and, of a part, its
+             ///< start
+    Choose,  ///< operands: condition, value if true, value if false
+    InRange, ///< low <= address < high
+    Divides, ///< address is a multiple of `high`
     RowExists, ///< 0 <= operand < high: a row of a table
     And,       ///< conjunction of two guards
     Reduce     ///< `op` (reduce): combines its operand over the reduction dimensions of the space

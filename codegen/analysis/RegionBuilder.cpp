@@ -6,6 +6,8 @@
 
 #include "codegen/analysis/RegionBuilder.h"
 
+#include "ir/RetypeTensors.h"
+
 #include "codegen/analysis/FusionRules.h"
 #include "llvm/ADT/StringSwitch.h"
 #include "llvm/ADT/TypeSwitch.h"
@@ -197,7 +199,14 @@ FailureOr<NodeId> Builder::compute(Value v, const Index &index, NodeId guard) {
           return failure();
         Node node(Node::Kind::Random, element, def);
         node.operands = {*updates, *microBatch};
-        node.address = space().linearize(index, shape);
+        auto whole = random->getAttrOfType<DenseI64ArrayAttr>(kWholeShapeAttr);
+        if (whole) {
+          FailureOr<NodeId> start = value(random.getRng(), {space().constant(2)}, guard);
+          if (failed(start))
+            return failure();
+          node.operands.push_back(*start);
+        }
+        node.address = space().linearize(index, whole ? whole.asArrayRef() : shape);
         return append(std::move(node));
       })
       .Case([&](BroadcastOp broadcast) {

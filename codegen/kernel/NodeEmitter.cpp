@@ -6,6 +6,8 @@
 
 #include "codegen/kernel/NodeEmitter.h"
 
+#include "ir/RetypeTensors.h"
+
 #include "mlir/Dialect/Arith/IR/Arith.h"
 #include "mlir/Dialect/LLVMIR/LLVMDialect.h"
 #include "mlir/Dialect/Math/IR/Math.h"
@@ -514,8 +516,14 @@ Value NodeEmitter::random(const Node &n, Scope &scope) {
 
   Type i64 = b.getI64Type(), i32 = b.getI32Type();
   Value updates = widen(node(n.operands[0], scope), i64), batch = widen(node(n.operands[1], scope), i64);
-  Value elements = arith::ConstantOp::create(b, b.getI64IntegerAttr(typeOf(op.getResult()).getNumElements()));
+  int64_t count = typeOf(op.getResult()).getNumElements();
+  if (auto whole = op->getAttrOfType<DenseI64ArrayAttr>(kWholeShapeAttr))
+    count = ShapedType::getNumElements(whole.asArrayRef());
+  Value elements = arith::ConstantOp::create(b, b.getI64IntegerAttr(count));
   Value base = arith::MulIOp::create(b, batch, elements);
+  // Of a part of a tensor: where it starts.
+  if (n.operands.size() > 2)
+    base = arith::AddIOp::create(b, base, widen(node(n.operands[2], scope), i64));
   bool isVector = varies(n.address, scope);
   Value position = widen(isVector ? laneIndex(n.address, scope) : index(n.address, scope), i64);
   if (isVector || isa<VectorType>(base.getType())) {

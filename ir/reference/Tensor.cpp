@@ -5,6 +5,7 @@
 //===--------------------------------------------------------------------------------------------------------------===//
 
 #include "ir/Ops.h"
+#include "ir/RetypeTensors.h"
 #include "ir/reference/Indexing.h"
 #include "ir/reference/Interpreter.h"
 #include "ir/reference/Philox.h"

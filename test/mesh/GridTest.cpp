@@ -83,7 +83,7 @@ TEST_P(Meshes, TrainTheSameModel) {
   for (int64_t ranks = 2; ranks <= 16; ranks *= 2)
     for (int64_t expert = 1; expert <= ranks; expert *= 2)
       for (const char *fsdp : {"off", "optimizer", "full"}) {
-        Parallel how{ranks / expert, expert, fsdp, "none"};
+        Parallel how{ranks / expert, expert, fsdp};
         SCOPED_TRACE(how.name());
         std::string reported;
         std::optional<Trained> many = model.train(how, 3, reported);

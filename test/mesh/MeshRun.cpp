@@ -162,7 +162,7 @@ private:
 } // namespace
 
 std::string Parallel::name() const {
-  return std::to_string(data) + "x" + std::to_string(expert) + " fsdp " + fsdp + " recompute " + recompute;
+  return std::to_string(data) + "x" + std::to_string(expert) + " fsdp " + fsdp;
 }
 
 MeshModel::MeshModel(const ModelSpec &spec) : spec(spec) {
@@ -224,11 +224,10 @@ OwningOpRef<ModuleOp> MeshModel::parallel(const Parallel &how, std::string &mess
   ScopedDiagnosticHandler handler(&context, [&](mlir::Diagnostic &diagnostic) { messages += text(diagnostic); });
   OwningOpRef<ModuleOp> module = imported->clone();
   ir::PipelineOptions pipeline;
-  pipeline.last = how.recompute == "none" ? ir::Phase::Update : ir::Phase::Recompute;
+  pipeline.last = ir::Phase::Update;
   pipeline.dataParallel = how.data;
   pipeline.expertParallel = how.expert;
   pipeline.fsdp = how.fsdp;
-  pipeline.recompute = how.recompute;
   if (failed(ir::runPhases(*module, pipeline)))
     return {};
   return module;

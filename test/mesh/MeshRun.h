@@ -27,7 +27,7 @@ struct ModelSpec {
 /// How it is made parallel.
 struct Parallel {
   int64_t data = 1, expert = 1;
-  std::string fsdp = "off", recompute = "none";
+  std::string fsdp = "off";
   std::string name() const;
 };
 
