@@ -48,7 +48,18 @@ struct InsertFsdpPass : impl::InsertFsdpBase<InsertFsdpPass> {
     }
   }
 
-  /// Reads of members become members of the gathered bucket. It is gathered where the first of them is read.
+  /// The first operation that uses the result of one of `reads`, and these if nothing does.
+  static Operation *firstUse(ArrayRef<ReadOp> reads) {
+    Operation *first = nullptr;
+    for (ReadOp read : reads)
+      for (Operation *user : read->getUsers())
+        if (!first || user->isBeforeInBlock(first))
+          first = user;
+    return first ? first : ReadOp(reads.front()).getOperation();
+  }
+
+  /// Reads of members become members of the gathered bucket. It is gathered where the first of them is used, hence its
+  /// gradient is reduced where the backward of that is done.
   LogicalResult gather(func::FuncOp function, StringRef name, const BucketMembers &bucket, MeshAttr mesh) {
     llvm::DenseMap<StringRef, size_t> index;
     for (auto [i, member] : llvm::enumerate(bucket.states))
@@ -59,7 +70,7 @@ struct InsertFsdpPass : impl::InsertFsdpBase<InsertFsdpPass> {
         reads.push_back(read);
     if (reads.empty())
       return success();
-    OpBuilder builder(reads.front());
+    OpBuilder builder(firstUse(reads));
     Location loc = NameLoc::get(builder.getStringAttr(name));
     Value part = ReadOp::create(builder, loc, splitBucket(bucket.type, mesh), name);
     FailureOr<Value> whole = reshard(builder, part, cast<LayoutAttr>(bucket.type.getEncoding()), mesh, getArgument());

@@ -222,7 +222,8 @@ llvm::DenseSet<Value> Layers::boundaries() const {
   // What is at hand without computing any part of a layer.
   llvm::DenseSet<Value> atHand, kept;
   for (const Node &node : nodes) {
-    bool isOutside = node.place % 2 == 0;
+    // What parameters alone tell, such as a gathered bucket, is gathered again.
+    bool isOutside = node.place % 2 == 0 && !node.constant;
     bool isMade = node.constant || (!node.owner && llvm::all_of(node.op->getOperands(), [&](Value operand) {
                     Value value = computedValue(operand);
                     return !nodeOf(value) || atHand.contains(value);

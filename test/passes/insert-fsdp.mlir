@@ -27,6 +27,8 @@ module {
     // CHECK: %[[W0:.*]] = moe.all_gather %[[P0]] {axes = ["data", "expert"], dim = 0 : i64, moe.inserted_by = "insert-fsdp"}
     // CHECK: moe.bucket_split %[[W0]] {offsets = array<i64: 0>}
     // CHECK: moe.dot
+    %w1 = moe.read @layers.1.w : tensor<3x5xf32>
+    %b1 = moe.read @layers.1.b : tensor<5xf32>
     %w0 = moe.read @layers.0.w : tensor<3x5xf32>
     %y = moe.dot %x, %w0 {lhs_batch = array<i64>, rhs_batch = array<i64>, lhs_contract = array<i64: 1>, rhs_contract = array<i64: 0>} : (tensor<8x3xf32>, tensor<3x5xf32>) -> tensor<8x5xf32>
     // CHECK: moe.read @bucket.1
@@ -34,8 +36,6 @@ module {
     // CHECK: %[[M:.*]]:2 = moe.bucket_split %{{.*}} {offsets = array<i64: 0, 16>}
     // CHECK: moe.dot %{{.*}}, %[[M]]#0
     // CHECK: return %{{.*}}, %[[M]]#1
-    %w1 = moe.read @layers.1.w : tensor<3x5xf32>
-    %b1 = moe.read @layers.1.b : tensor<5xf32>
     %z = moe.dot %x, %w1 {lhs_batch = array<i64>, rhs_batch = array<i64>, lhs_contract = array<i64: 1>, rhs_contract = array<i64: 0>} : (tensor<8x3xf32>, tensor<3x5xf32>) -> tensor<8x5xf32>
     %s = moe.add %y, %z : (tensor<8x5xf32>, tensor<8x5xf32>) -> tensor<8x5xf32>
     return %s, %b1 : tensor<8x5xf32>, tensor<5xf32>
