@@ -3,8 +3,8 @@ reductions of gradients, norms and metrics, parts of experts and of random numbe
 
     rank_rules.py [TEXT]        only those whose name contains TEXT
 
-A mutant is compiled in a folder of its own and linked before the libraries of the build. It is noticed if it does not compile, or
-if the tests of the grid of meshes or of layouts fail. Prints a table.
+A mutant is compiled in a folder of its own and linked before the libraries of the build. It is noticed if
+the tests of layouts or of the grid of meshes fail. Prints a table.
 """
 import concurrent.futures
 import json
@@ -16,9 +16,9 @@ import sys
 import tempfile
 
 ROOT, BUILD = (pathlib.Path(os.environ[name]) for name in ("MOEC_ROOT", "MOEC_BUILD"))
-PROGRAMS = ("moec_test_ir_gradients", "moec_test_mesh")
+PROGRAMS = ("moec_test_ir_gradients", "moec_test_mesh")  # the first knows no passes
 
-# File, what stands there, what stands there instead.
+# File, what stands there, what stands there instead. What would only repeat work or send more is for the lit tests of the passes.
 RULES = [
     ("ir/Collectives.cpp", "ADJOINT(AllReduceOp, AllReduceOp)", "ADJOINT(AllReduceOp, AsPartialOp)"),
     ("ir/Collectives.cpp", "ADJOINT(AllGatherOp, ReduceScatterOp, getDim())", "ADJOINT(AllGatherOp, AllSliceOp, getDim())"),
@@ -50,16 +50,14 @@ RULES = [
     ("passes/Differentiate.cpp", "weight = *counted;", "(void)*counted;"),
     ("passes/Differentiate.cpp", "return reshard(builder, weight, layout, mesh, getArgument());", "return weight;"),
     ("passes/Differentiate.cpp", "= gradientType(parameter.getTensorType(), mesh);", "= parameter.getTensorType();"),
-    ("passes/InsertUpdate.cpp", "return succeeded(all) ? *all : mine;", "return mine;"),
+    ("passes/InsertUpdate.cpp", "return succeeded(all) ? *all : mine;", "return succeeded(all) ? mine : mine;"),
     ("passes/InsertUpdate.cpp", "everywhere(b.builder, b.make<AddNOp>(ValueRange(squares)), mesh, getArgument());", "b.make<AddNOp>(ValueRange(squares));"),
     ("passes/InsertUpdate.cpp", "gradients.push_back(*gradient);", "gradients.push_back(states.read(builder, b.loc, bucket.gradient));"),
     ("passes/InsertUpdate.cpp", "states.write(builder, b.loc, bucket.name, *parameters);", "states.write(builder, b.loc, bucket.name, updated);"),
     ("passes/Buckets.cpp", "gradientType(bucket.type, mesh), StateKind::Gradient", "bucket.type, StateKind::Gradient"),
-    ("passes/InsertExpertParallel.cpp", "return isa<DispatchOp, CombineOp>(use.getOwner());", "return isa<DispatchOp>(use.getOwner());"),
     ("passes/InsertExpertParallel.cpp", "return kSlots;", "return kExperts;"),
-    ("passes/InsertExpertParallel.cpp", "state.setTypeAttr(TypeAttr::get(*part));", "(void)part;"),
-    ("passes/LayoutSweep.cpp", "cost += table && moving > 0 ? kNever : moving;", "cost += moving;"),
-    ("passes/LayoutSweep.cpp", "if (!has && !llvm::is_contained(before.rule.summed, way.factor))", "if (false)"),
+    ("passes/LayoutSweep.cpp", "cost += table && moving > 0 ? kNever : moving;", "cost += table ? moving : moving;"),
+    ("passes/LayoutSweep.cpp", "if (!has && !llvm::is_contained(before.rule.summed, way.factor))", "if (!has && false)"),
 ]
 
 
@@ -81,8 +79,8 @@ def outcome(rule):
         compile_words[compile_words.index("-o") + 1] = str(unit)
         compile_words = [word for word in compile_words if "ccache" not in word]
         if subprocess.run(compile_words, cwd=BUILD, capture_output=True).returncode != 0:
-            return "does not compile"
-        for program in PROGRAMS:
+            return "DOES NOT COMPILE"
+        for program in PROGRAMS[name.startswith("passes/") :]:
             words = link_command(program)
             words[words.index("-o") + 1] = str(pathlib.Path(folder) / program)
             first = next(i for i, word in enumerate(words) if word.endswith(".o"))
