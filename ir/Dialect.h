@@ -29,8 +29,8 @@ namespace moe::ir {
 struct HostTensor;
 class InterpreterContext;
 
-/// Trait `PlaceDependent`: what an operation computes for an element depends on its index in the whole tensor, so that
-/// a rank must know which part it has.
+/// Trait `PlaceDependent`: results depend on the index of an element in the whole tensor; a rank must know its part.
+// NOLINTNEXTLINE(bugprone-crtp-constructor-accessibility): MLIR's Op makes traits, not the operation itself.
 template <typename ConcreteOp> class PlaceDependent : public mlir::OpTrait::TraitBase<ConcreteOp, PlaceDependent> {};
 } // namespace moe::ir
 

@@ -21,8 +21,8 @@ import lab
 
 report = lab.Report()
 POLICIES = ("none", "full")
-# The exporter has renamed all parameters: there are no numbers of layers to be seen.
-NAMELESS = ("gemma2 optimised f32", "gemma2 optimised bf16")
+# The exporter has renamed all parameters: there are no numbers of layers to be seen. In bf16 narrow copies of weights are made again.
+NAMELESS = ("gemma2 optimised f32",)
 rows = []
 
 
