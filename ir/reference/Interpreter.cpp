@@ -316,6 +316,7 @@ FailureOr<std::vector<std::vector<HostTensor>>> moe::ir::interpretOnMesh(ModuleO
     return module.emitError() << "the mesh has " << ranks << " ranks, but there are inputs for " << inputs.size()
                               << " and states for " << states.size();
   std::vector<InterpreterContext> contexts;
+  contexts.reserve(static_cast<size_t>(ranks));
   for (int64_t rank = 0; rank < ranks; ++rank)
     contexts.emplace_back(states[rank], options, mesh ? mesh.coordinates(rank) : SmallVector<int64_t>());
   return call(function, inputs.vec(), contexts);

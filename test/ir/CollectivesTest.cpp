@@ -206,7 +206,7 @@ std::string layer(const std::string &layout, const Cut &cut, const std::string &
     for (size_t at; (at = text.find(what)) != std::string::npos;)
       text.replace(at, what.size(), by);
   };
-  for (auto [what, by] : {std::pair{"$own", own}, {"$index", index}, {"$token", token}, {"$ot", ownToken}})
+  for (const auto &[what, by] : {std::pair{"$own", own}, {"$index", index}, {"$token", token}, {"$ot", ownToken}})
     replaceAll(what, by);
   return text;
 }

@@ -59,11 +59,13 @@ TEST(ReplicatedLoss, HasTheGradientOfOneRank) {
     auto step = module->lookupSymbol<func::FuncOp>("micro_step");
     auto parts = scatter(HostTensor({8}, x), cast<RankedTensorType>(step.getArgumentTypes()[0]), mesh, 1);
     std::vector<std::vector<HostTensor>> inputs;
+    inputs.reserve(parts.size());
     for (const HostTensor &part : parts)
       inputs.push_back({part});
     std::vector<moe::ir::InterpreterState> states(parts.size(), moe::ir::InterpreterState(*module));
     ASSERT_TRUE(succeeded(moe::ir::interpretOnMesh(*module, "micro_step", inputs, states))) << ir.messages();
     std::vector<HostTensor> gradients;
+    gradients.reserve(states.size());
     for (const moe::ir::InterpreterState &state : states)
       gradients.push_back(state.read("w.grad"));
     auto gradient = assemble(gradients, module->lookupSymbol<moe::ir::StateOp>("w.grad").getTensorType(), mesh);

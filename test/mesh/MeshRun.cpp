@@ -84,6 +84,7 @@ HostTensor tokens(int update, int64_t micro, bool labels) {
   std::vector<double> numbers =
       randomNumbers(kSequences * kLength, 2, kVocabulary, 1000 + 10 * update + 2 * micro + (labels ? 1 : 0));
   std::vector<int64_t> ids;
+  ids.reserve(numbers.size());
   for (size_t i = 0; i < numbers.size(); ++i)
     ids.push_back(labels && i % 5 == 3 ? kPad : static_cast<int64_t>(numbers[i]));
   return HostTensor::ofInts({kSequences, kLength}, std::move(ids));
