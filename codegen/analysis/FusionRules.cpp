@@ -22,7 +22,8 @@ bool isKernelElementType(Type type) {
 FusionRole classifyFusible(Operation *op) {
   auto supported = [](Type type) {
     auto tensor = dyn_cast<RankedTensorType>(type);
-    return tensor && tensor.hasStaticShape() && isKernelElementType(tensor.getElementType());
+    return tensor && tensor.hasStaticShape() &&
+           (isKernelElementType(tensor.getElementType()) || tensor.getElementType().isF64());
   };
   if (!llvm::all_of(op->getOperandTypes(), supported) || !llvm::all_of(op->getResultTypes(), supported))
     return FusionRole::None;

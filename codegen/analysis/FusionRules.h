@@ -41,7 +41,8 @@ enum class FusionRole {
   Reduction  ///< reduce
 };
 
-/// Role of `op`; None too where an element type of an operand or result is not supported by kernels.
+/// Role of `op`; None too where an element type of an operand or result is not supported by kernels. float64 is: no
+/// emitter computes it, but the interpreter runs fused modules in it.
 FusionRole classifyFusible(mlir::Operation *op);
 
 /// Element types that kernels load, store and compute: f32, f16 and bf16 (computed in f32), i1, i8, i32, i64.

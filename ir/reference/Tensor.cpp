@@ -47,10 +47,16 @@ LogicalResult IotaOp::interpret(InterpreterContext &context, Operands, Results r
 LogicalResult RandomUniformOp::interpret(InterpreterContext &context, Operands operands, Results results) {
   const HostTensor &rng = *operands[0];
   HostTensor &result = results[0];
-  const Place place = placeOf(context, *this, getResult());
+  Place place = placeOf(context, *this, getResult());
+  // Of a program of one rank the place is data.
+  int64_t start = 0;
+  if (auto whole = (*this)->getAttrOfType<DenseI64ArrayAttr>(kWholeShapeAttr)) {
+    place.whole.assign(whole.asArrayRef().begin(), whole.asArrayRef().end());
+    start = rng.ints[2];
+  }
   for (int64_t i = 0; i < result.size(); ++i)
-    result.floats[i] =
-        uniformNumber(getSeed(), getSite(), rng.ints[0], rng.ints[1], place.elements(), place.index(result.shape, i));
+    result.floats[i] = uniformNumber(getSeed(), getSite(), rng.ints[0], rng.ints[1], place.elements(),
+                                     start + place.index(result.shape, i));
   return success();
 }
 

@@ -11,9 +11,11 @@
 #include "frontend/recipe/Recipe.h"
 #include "ir/Ops.h"
 #include "ir/Reshard.h"
+#include "ir/RetypeTensors.h"
 #include "ir/reference/Widen.h"
 #include "mlir/Dialect/Func/IR/FuncOps.h"
 #include "passes/Pipeline.h"
+#include "passes/Rematerialize.h"
 #include "test/ir/LayoutCases.h"
 #include <filesystem>
 #include <gtest/gtest.h>
@@ -46,6 +48,13 @@ std::vector<Distribution> meshOf(const Parallel &how) {
 
 RankedTensorType typeOfState(ModuleOp module, llvm::StringRef name) {
   return module.lookupSymbol<ir::StateOp>(name).getTensorType();
+}
+
+/// With its layout, which fused programs have as an attribute.
+RankedTensorType typeOfArgument(func::FuncOp function, unsigned i) {
+  auto type = cast<RankedTensorType>(function.getArgumentTypes()[i]);
+  auto layout = function.getArgAttrOfType<ir::LayoutAttr>(i, ir::kLayoutAttr);
+  return layout ? RankedTensorType::get(type.getShape(), type.getElementType(), layout) : type;
 }
 
 /// A tensor of `type`, which may be a part, with whole shape.
@@ -144,7 +153,7 @@ public:
     auto function = module.lookupSymbol<func::FuncOp>(program);
     std::vector<std::vector<HostTensor>> mine(states.size());
     for (auto [i, input] : llvm::enumerate(inputs)) {
-      auto parts = scatter(input, cast<RankedTensorType>(function.getArgumentTypes()[i]), mesh, 1);
+      auto parts = scatter(input, typeOfArgument(function, static_cast<unsigned>(i)), mesh, 1);
       for (size_t rank = 0; rank < states.size(); ++rank)
         mine[rank].push_back(parts[rank]);
     }
@@ -172,7 +181,8 @@ private:
 } // namespace
 
 std::string Parallel::name() const {
-  return std::to_string(data) + "x" + std::to_string(expert) + " fsdp " + fsdp;
+  return std::to_string(data) + "x" + std::to_string(expert) + " fsdp " + fsdp +
+         (recompute.empty() ? "" : " recompute " + recompute);
 }
 
 MeshModel::MeshModel(const ModelSpec &spec) : spec(spec) {
@@ -234,10 +244,12 @@ OwningOpRef<ModuleOp> MeshModel::parallel(const Parallel &how, std::string &mess
   ScopedDiagnosticHandler handler(&context, [&](mlir::Diagnostic &diagnostic) { messages += text(diagnostic); });
   OwningOpRef<ModuleOp> module = imported->clone();
   ir::PipelineOptions pipeline;
-  pipeline.last = ir::Phase::Update;
+  pipeline.last = how.recompute.empty() ? ir::Phase::Update : ir::Phase::Recompute;
   pipeline.dataParallel = how.data;
   pipeline.expertParallel = how.expert;
   pipeline.fsdp = how.fsdp;
+  if (!how.recompute.empty())
+    pipeline.recompute = how.recompute;
   if (failed(ir::runPhases(*module, pipeline)))
     return {};
   return module;
@@ -252,6 +264,8 @@ std::optional<Trained> MeshModel::train(const Parallel &how, int updates, std::s
   for (const std::string &name : parameters(*module))
     ranks.write(name, drawn(name, typeOfState(*module, name), how));
   Trained trained;
+  if (auto recompute = (*module)->getAttrOfType<DictionaryAttr>(ir::kRecomputeAttr))
+    trained.recomputed = recompute.getAs<IntegerAttr>("operations").getInt();
   auto metric = [&](const char *name) {
     std::optional<HostTensor> value = ranks.readAnywhere(std::string("metric.") + name);
     if (!value)

@@ -28,6 +28,9 @@ struct ModelSpec {
 struct Parallel {
   int64_t data = 1, expert = 1;
   std::string fsdp = "off";
+  /// Empty: the module of the phase `update`, whose types have layouts. Otherwise that of the phase `recompute` with
+  /// this policy: the fused program of one rank, whose operations between ranks say with whom.
+  std::string recompute;
   std::string name() const;
 };
 
@@ -39,6 +42,8 @@ struct Trained {
   /// In update 0: with two choices the share of first ones that found no slot; with one, which has no such metric, the
   /// number of experts that nobody chose. There are as many slots as tokens then, so other tokens found none.
   double overflow = 0;
+  /// Operations of a micro-step that are computed again in the backward.
+  int64_t recomputed = 0;
 };
 
 class MeshModel {
@@ -46,7 +51,7 @@ public:
   /// Writes the preset, imports it and widens it to float64.
   explicit MeshModel(const ModelSpec &spec);
 
-  /// The module on a mesh, at the phase `update`. Null, with `messages`, after an error.
+  /// The module on a mesh, at the phase that `how` asks for. Null, with `messages`, after an error.
   mlir::OwningOpRef<mlir::ModuleOp> parallel(const Parallel &how, std::string &messages);
 
   /// Trains `updates` updates on random tokens and weights that depend on the model alone. Empty, with `messages`,
