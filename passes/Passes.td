@@ -162,7 +162,9 @@ def Recompute : Moe_Pass<"recompute"> {
     `full` keeps of each layer what later layers read, as fairseq's --checkpoint-activations: everything else of it that
     the backward reads is computed again, by copies of the operations, right before the first operation that needs it.
     Layers are found by the numbers in names of parameters and values (passes/Layers.h); what belongs to no layer is
-    kept. Bits stay the same (passes/Rematerialize.h), and numbers of what was done are left in `moe.recompute`.
+    kept. Under every policy, tensors that one pointwise kernel computes from states or from what is kept anyway, as
+    weights in the compute type and activations of feed-forward layers, are computed again instead of kept as well
+    (passes/CheapValues.h). Bits stay the same (passes/Rematerialize.h), and numbers of what was done are left in `moe.recompute`.
 
     ```mlir
     %h = moe.fused "product"(%x, %w) …               // forward

@@ -262,13 +262,18 @@ llvm::DenseSet<Operation *> forwardPart(Block &block) {
   return forward;
 }
 
+Value viewedValue(Value value) {
+  while (value.getDefiningOp() && isView(value.getDefiningOp()))
+    value = value.getDefiningOp()->getOperand(0);
+  return value;
+}
+
 uint64_t bytesKept(Block &block, const llvm::DenseSet<Operation *> &forward) {
   llvm::DenseSet<Value> kept;
   for (Operation &op : block)
     if (!forward.contains(&op))
       for (Value value : op.getOperands()) {
-        while (value.getDefiningOp() && isView(value.getDefiningOp()))
-          value = value.getDefiningOp()->getOperand(0);
+        value = viewedValue(value);
         if (Operation *maker = value.getDefiningOp(); maker && forward.contains(maker) && !isa<ReadOp>(maker))
           kept.insert(value);
       }

@@ -29,6 +29,9 @@ llvm::DenseSet<mlir::Operation *> forwardPart(mlir::Block &block);
 /// Bytes of the tensors that operations of `forward` compute and others read; states and inputs do not count.
 uint64_t bytesKept(mlir::Block &block, const llvm::DenseSet<mlir::Operation *> &forward);
 
+/// The tensor that `value` shows: what views, which have no memory of their own, are made of.
+mlir::Value viewedValue(mlir::Value value);
+
 /// What `rematerialize` did: operations that are computed again, and their floating-point operations per execution.
 struct Rematerialized {
   int64_t operations = 0;

@@ -10,6 +10,7 @@
 #include "mlir/IR/Verifier.h"
 #include "mlir/Pass/PassManager.h"
 #include "passes/BufferTable.h"
+#include "passes/CheapValues.h"
 #include "passes/Fuse.h"
 #include "passes/Layers.h"
 #include "passes/Passes.h"
@@ -238,6 +239,53 @@ TEST(Rematerialize, AnySetOfValues) {
       EXPECT_EQ(a.floats, b.floats) << "round " << round;
   }
   EXPECT_GT(copies, 40);
+}
+
+// What is cheap is what pointwise kernels compute from states, inputs and what is kept; the bits stay the same, and
+// less is kept. Who reads an operand that is nowhere any more, or computes a product again, is seen here.
+TEST(Rematerialize, CheapValues) {
+  IrContext ir;
+  OwningOpRef<ModuleOp> module = ir.parse(kStep);
+  ASSERT_TRUE(module) << ir.messages();
+  PassManager pm(&ir.context);
+  pm.addPass(moe::ir::createDifferentiate());
+  pm.addPass(moe::ir::createSimplify());
+  pm.addPass(moe::ir::createDecomposeCoarse());
+  pm.addPass(moe::ir::createFuseEpilogues());
+  pm.addPass(moe::ir::createFuse());
+  ASSERT_TRUE(succeeded(pm.run(*module))) << ir.messages();
+  std::vector<HostTensor> expected = twoSteps(*module);
+  ASSERT_FALSE(expected.empty()) << ir.messages();
+  Block &block = module->lookupSymbol<func::FuncOp>("micro_step").getBody().front();
+  llvm::DenseSet<Operation *> forward = moe::ir::forwardPart(block);
+  uint64_t before = moe::ir::bytesKept(block, forward);
+
+  EXPECT_TRUE(moe::ir::cheapValues(block, forward, {.minBytes = 193, .minSteps = 1}).empty());
+  EXPECT_TRUE(moe::ir::cheapValues(block, forward, {.minBytes = 192, .minSteps = 1000}).empty());
+  llvm::DenseSet<Value> cheap = moe::ir::cheapValues(block, forward, {.minBytes = 192, .minSteps = 1});
+  EXPECT_FALSE(cheap.empty());
+  llvm::DenseSet<Value> keep;
+  for (Operation *op : forward)
+    for (Value result : op->getResults())
+      if (!cheap.contains(moe::ir::viewedValue(result)))
+        keep.insert(result);
+  moe::ir::rematerialize(block, forward, keep);
+  ASSERT_TRUE(succeeded(moe::ir::sortByDependencies(block)) && succeeded(verify(*module))) << ir.messages();
+  int64_t copies = 0;
+  module->walk([&](moe::ir::MoeOpInterface op) {
+    if (!op->hasAttr(moe::ir::kRecomputedAttr))
+      return;
+    ++copies;
+    EXPECT_FALSE(isa<moe::ir::DotOp>(op));
+    if (auto fused = dyn_cast<moe::ir::FusedOp>(*op))
+      EXPECT_EQ(fused.getEmitter(), "loop");
+  });
+  EXPECT_GT(copies, 0);
+  EXPECT_LE(moe::ir::bytesKept(block, moe::ir::forwardPart(block)) + 192, before); // of a tensor<6x8xf32>
+  std::vector<HostTensor> actual = twoSteps(*module);
+  ASSERT_EQ(actual.size(), expected.size()) << ir.messages();
+  for (auto [a, b] : llvm::zip_equal(actual, expected))
+    EXPECT_EQ(a.floats, b.floats);
 }
 
 /// A region that stores a sum and what follows from it, in bf16.

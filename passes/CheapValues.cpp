@@ -1,0 +1,116 @@
+//===- CheapValues.cpp - Tensors that are cheaper to compute again than to keep -----------------------------------===//
+//
+// Part of the moec project, under the Apache License v2.0.
+//
+//===----------------------------------------------------------------------------------------------------------------===//
+
+#include "passes/CheapValues.h"
+
+#include "codegen/analysis/Product.h"
+#include "ir/Ops.h"
+#include "passes/BufferTable.h"
+#include "passes/RegionSlice.h"
+#include "passes/Rematerialize.h"
+
+using namespace mlir;
+
+namespace moe::ir {
+
+namespace {
+
+/// What a copy may read, in bytes of what it computes: it is bound by memory, and must stay small beside the products
+/// that read its result.
+constexpr uint64_t kMostReads = 4;
+
+class CheapFinder {
+public:
+  CheapFinder(Block &block, const llvm::DenseSet<Operation *> &forward, const CheapOptions &options)
+      : block(block), forward(forward), options(options) {}
+
+  llvm::DenseSet<Value> run() {
+    findReaders();
+    // Later ones first: of a chain of functions its first value is the one that stays.
+    for (Operation &op : llvm::reverse(block))
+      if (forward.contains(&op))
+        for (OpResult result : op.getResults())
+          consider(result);
+    return std::move(cheap);
+  }
+
+private:
+  struct Readers {
+    unsigned lastForward = 0;
+    std::optional<unsigned> firstBackward;
+  };
+
+  void findReaders() {
+    unsigned step = 0;
+    for (Operation &op : block) {
+      if (isa<ReadOp>(op) || (op.getNumResults() == 1 && viewedValue(op.getResult(0)) != op.getResult(0)))
+        continue;
+      ++step;
+      for (Value result : op.getResults())
+        readers[result].lastForward = step;
+      for (Value operand : op.getOperands()) {
+        Readers &found = readers[viewedValue(operand)];
+        if (forward.contains(&op))
+          found.lastForward = step;
+        else if (!found.firstBackward)
+          found.firstBackward = step;
+      }
+    }
+  }
+
+  /// Is `value` in memory during the backward, whatever is computed again?
+  bool isAtHand(Value value) const {
+    Operation *op = value.getDefiningOp();
+    if (!op || isa<ReadOp>(op))
+      return true;
+    return !cheap.contains(value) && readers.lookup(value).firstBackward.has_value();
+  }
+
+  void consider(OpResult result) {
+    const Readers &read = readers[result];
+    uint64_t bytes = tensorBytes(typeOf(result));
+    if (!read.firstBackward || pinned.contains(result) || bytes < options.minBytes ||
+        *read.firstBackward < read.lastForward + options.minSteps)
+      return;
+    auto fused = dyn_cast<FusedOp>(result.getOwner());
+    if (!fused || codegen::isProduct(fused))
+      return;
+    BitVector given(fused.getNumResults());
+    for (OpResult other : fused->getResults())
+      if (other != result && !cheap.contains(other))
+        given.set(other.getResultNumber());
+    RegionSlice slice(fused, result.getResultNumber(), given);
+    if (!slice.isExact() || slice.isSum())
+      return;
+    uint64_t reads = 0;
+    for (Value operand : slice.operands()) {
+      Value source = viewedValue(operand);
+      if (!isAtHand(source))
+        return;
+      reads += tensorBytes(typeOf(source));
+    }
+    if (reads > kMostReads * bytes)
+      return;
+    for (Value operand : slice.operands())
+      pinned.insert(viewedValue(operand));
+    cheap.insert(result);
+  }
+
+  Block &block;
+  const llvm::DenseSet<Operation *> &forward;
+  CheapOptions options;
+  llvm::DenseMap<Value, Readers> readers;
+  llvm::DenseSet<Value> cheap, pinned;
+};
+
+} // namespace
+
+llvm::DenseSet<Value> cheapValues(Block &block, const llvm::DenseSet<Operation *> &forward,
+                                  const CheapOptions &options) {
+  return CheapFinder(block, forward, options).run();
+}
+
+} // namespace moe::ir

@@ -1,0 +1,31 @@
+//===- CheapValues.h - Tensors that are cheaper to compute again than to keep -------------------------------------===//
+//
+// Part of the moec project, under the Apache License v2.0.
+//
+//===----------------------------------------------------------------------------------------------------------------===//
+
+#ifndef MOEC_PASSES_CHEAPVALUES_H
+#define MOEC_PASSES_CHEAPVALUES_H
+
+#include "mlir/IR/Block.h"
+#include "mlir/IR/Value.h"
+
+#include "llvm/ADT/DenseSet.h"
+
+namespace moe::ir {
+
+struct CheapOptions {
+  uint64_t minBytes = 65536; ///< smaller tensors are not worth a kernel
+  unsigned minSteps = 8;     ///< operations between the last reader in the forward and the first one in the backward
+};
+
+/// Results of operations of `forward` (forwardPart) that the backward reads, and that one kernel without sums computes
+/// with the same bits from inputs, states and other values that the backward reads anyway: the bf16 copy of a weight,
+/// GELU of a stored product, the product of a gate, a normalized row once its sums are known. None of them is needed to
+/// compute another one, and none needs to read more than four times its own bytes.
+llvm::DenseSet<mlir::Value> cheapValues(mlir::Block &block, const llvm::DenseSet<mlir::Operation *> &forward,
+                                        const CheapOptions &options);
+
+} // namespace moe::ir
+
+#endif // MOEC_PASSES_CHEAPVALUES_H
