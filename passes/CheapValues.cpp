@@ -85,8 +85,11 @@ private:
     RegionSlice slice(fused, result.getResultNumber(), given);
     if (!slice.isExact() || slice.isSum())
       return;
+    // A region with sums of which nothing is kept is computed again as a whole (Rematerialize.h).
+    SmallVector<Value> operands(given.none() && hasReductions(fused) ? ValueRange(fused.getInputs())
+                                                                     : ValueRange(slice.operands()));
     uint64_t reads = 0;
-    for (Value operand : slice.operands()) {
+    for (Value operand : operands) {
       Value source = viewedValue(operand);
       if (!isAtHand(source))
         return;
@@ -94,7 +97,7 @@ private:
     }
     if (reads > kMostReads * bytes)
       return;
-    for (Value operand : slice.operands())
+    for (Value operand : operands)
       pinned.insert(viewedValue(operand));
     cheap.insert(result);
   }
