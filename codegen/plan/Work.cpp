@@ -337,9 +337,6 @@ LogicalResult fillLibraryWork(Operation *op, const KernelTarget &target, plan::S
             return LogicalResult(error << "no kernel for its element types " << other->getOperandTypes() << " -> "
                                        << other->getResultTypes());
           });
-  if (succeeded(filled) && isa<CollectiveOpInterface>(op) && target.device() != "cpu")
-    return op->emitError() << "'" << op->getName()
-                           << "' cannot run on CUDA: " << cast<MoeOpInterface>(op).getObligations().cuda;
   if (succeeded(filled) && !isa<CollectiveOpInterface>(op))
     setScratchBytes(step, target.libraryScratchBytes(step, elementTypes(op)));
   return filled;

@@ -52,6 +52,14 @@ Diagnostic Communicator::waitedInVain(const std::vector<int> &missing, double se
       "see what these ranks say; if they are only slow, give a longer --deadline; the last checkpoint is untouched"};
 }
 
+Diagnostic Communicator::deviceWaitedInVain(const std::vector<int> &peers, double seconds, const char *what) const {
+  Diagnostic problem = waitedInVain(peers, seconds, what);
+  if (peers.size() > 1)
+    problem.what = "rank " + std::to_string(ownRank) + " waited in vain for one of " + listOf(peers);
+  problem.why = "the work of its device has not ended within " + secondsText(seconds);
+  return problem;
+}
+
 Diagnostic Communicator::otherGaveUp(int rank, const std::string &why, const char *what) const {
   return {"rank " + std::to_string(ownRank) + " stops because rank " + std::to_string(rank) + " has given up",
           place(what), why, "see what that rank says; the last checkpoint is untouched"};

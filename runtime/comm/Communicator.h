@@ -23,6 +23,7 @@
 #include <cstdint>
 #include <functional>
 #include <memory>
+#include <optional>
 #include <span>
 #include <string>
 #include <vector>
@@ -77,6 +78,11 @@ public:
   int size() const { return count; }
   /// Ranks whose memory is that of this process, this one included.
   virtual int ranksOfProcess() const = 0;
+  /// Number of this rank among those of its machine.
+  virtual int localRank() const = 0;
+  virtual const CommOptions &options() const = 0;
+  /// The error of a wait in `what` if another rank has given up, as far as is known without waiting.
+  virtual std::optional<Diagnostic> ended(const char *what) const = 0;
 
   /// A group of different ranks, this one among them; all of them make the same one. Sends nothing.
   virtual std::unique_ptr<Group> group(std::vector<int> members) = 0;
@@ -93,6 +99,8 @@ public:
   /// Errors of a wait in `what` (see Group::exchange): `missing` have not come in `seconds`; another rank has given up.
   Diagnostic waitedInVain(const std::vector<int> &missing, double seconds, const char *what) const;
   Diagnostic otherGaveUp(int rank, const std::string &why, const char *what) const;
+  /// The error of a device that waits for one of `peers`, nobody knows which.
+  Diagnostic deviceWaitedInVain(const std::vector<int> &peers, double seconds, const char *what) const;
   /// What a wait that goes on says to a user who wants the run to end.
   std::string stillWaiting(const std::vector<int> &missing, const char *what) const;
 

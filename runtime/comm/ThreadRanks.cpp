@@ -155,6 +155,14 @@ public:
   ThreadCommunicator(int rank, int size, std::shared_ptr<Hub> hub) : Communicator(rank, size), hub(std::move(hub)) {}
 
   int ranksOfProcess() const override { return size(); }
+  int localRank() const override { return rank(); }
+  const CommOptions &options() const override { return hub->options; }
+  std::optional<Diagnostic> ended(const char *what) const override {
+    if (!hub->hasEnded())
+      return {};
+    auto [rank, why] = hub->end();
+    return otherGaveUp(rank, why, what);
+  }
   std::unique_ptr<Group> group(std::vector<int> members) override {
     std::shared_ptr<Meeting> meeting = hub->meeting(members);
     return std::make_unique<ThreadGroup>(std::move(members), *this, *hub, std::move(meeting));

@@ -59,8 +59,9 @@ public:
   virtual bool usesHostMemory() const { return true; }
 
   /// Can this machine run the plan? Checks features, threads, the kinds of work and, unless `usesHostMemory`, free
-  /// memory. Allocates no arena and loads no image.
-  virtual Status prepare(const plan::Plan &plan) = 0;
+  /// memory. Allocates no arena and loads no image. `localRank`: which of its machine's ranks this is, from 0; a
+  /// machine with several devices gives each rank one.
+  virtual Status prepare(const plan::Plan &plan, int localRank) = 0;
 
   /// Allocates each arena in one piece, zeroed, loads the images, creates the library primitives. `file` outlives the
   /// device.

@@ -6,6 +6,7 @@
 
 #include "runtime/core/Session.h"
 
+#include "runtime/comm/Agreement.h"
 #include "runtime/core/Backend.h"
 #include "runtime/core/Memory.h"
 #include "runtime/plan/Mesh.h"
@@ -59,6 +60,7 @@ public:
   DeviceSession(PlanFile file, Communicator *ranks) : file(std::move(file)), ranks(ranks) {}
 
   Status open(const SessionOptions &options);
+  Status prepare(const SessionOptions &options);
 
   const plan::Plan &plan() const override { return file.plan; }
   Communicator *communicator() const override { return ranks; }
@@ -152,6 +154,16 @@ bool isSimulated(const plan::Target &target) {
 }
 
 Status DeviceSession::open(const SessionOptions &options) {
+  Status ready = prepare(options);
+  // What one rank can not do all give up before devices begin to wait for each other.
+  if (ranks)
+    ready = agree(*ranks->all(), ready, "preparing the session").status;
+  return ready ? device->initialize(file, DeviceOptions{options.poison, options.profile, options.choices, ranks})
+               : ready;
+}
+
+/// Everything that can be refused is refused here, before anything is allocated.
+Status DeviceSession::prepare(const SessionOptions &options) {
   if (Status status = checkPlanStructure(file.plan); !status)
     return status;
   if (file.blobs.size() != static_cast<size_t>(file.plan.images_size()))
@@ -167,20 +179,17 @@ Status DeviceSession::open(const SessionOptions &options) {
     if (Status status = validate(file.plan).status(); !status)
       return status;
 
-  // Prepare: everything that can be refused is refused before anything is allocated.
   auto created = createDevice(options.device, file.plan.target().threads() * (ranks ? ranks->ranksOfProcess() : 1),
                               isSimulated(file.plan.target()));
   if (!created)
     return tl::unexpected(std::move(created.error()));
   device = std::move(*created);
-  if (Status status = device->prepare(file.plan); !status)
+  if (Status status = device->prepare(file.plan, ranks ? ranks->localRank() : 0); !status)
     return status;
   if (device->usesHostMemory())
     if (Status status = checkMemory(file.plan, ranks ? ranks->ranksOfProcess() : 1); !status)
       return status;
-
-  // Initialize.
-  return device->initialize(file, DeviceOptions{options.poison, options.profile, options.choices, ranks});
+  return {};
 }
 
 } // namespace

@@ -46,7 +46,7 @@ struct ReadyProgram {
 class CpuDevice final : public Device {
 public:
   std::vector<DeviceFact> describe() const override { return describeCpu(); }
-  Status prepare(const plan::Plan &plan) override;
+  Status prepare(const plan::Plan &plan, int localRank) override;
   Status initialize(const PlanFile &file, const DeviceOptions &options) override;
   Status run(int program) override;
   std::span<const double> stepSeconds(int program) const override { return programs[program].seconds; }
@@ -88,7 +88,7 @@ std::string list(const std::vector<std::string> &names) {
   return text;
 }
 
-Status CpuDevice::prepare(const plan::Plan &plan) {
+Status CpuDevice::prepare(const plan::Plan &plan, int /*localRank*/) {
   const plan::Target &target = plan.target();
   std::vector<std::string> missing;
   for (const std::string &feature : target.features()) {

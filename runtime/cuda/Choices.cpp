@@ -81,6 +81,16 @@ void Choices::add(const std::string &product, const Algorithm &algorithm) {
   changed = true;
 }
 
+uint64_t Choices::digest() const {
+  std::string text;
+  for (const auto &[product, algorithm] : products) {
+    text += product;
+    for (uint64_t word : algorithm)
+      text += ' ' + hexText(word);
+  }
+  return std::hash<std::string>()(text);
+}
+
 Status Choices::save() {
   if (path.empty() || !changed)
     return {};

@@ -35,6 +35,9 @@ public:
   std::optional<Algorithm> find(const std::string &product) const;
   void add(const std::string &product, const Algorithm &algorithm);
 
+  /// Differs if the products or their algorithms do; the same number in all processes of one build.
+  uint64_t digest() const;
+
   /// Writes the file if something was added. Errors: it can not be written.
   Status save();
 

@@ -11,11 +11,15 @@
 #include "runtime/cuda/Mirror.h"
 #include "runtime/cuda/Probe.h"
 #include "runtime/cuda/Programs.h"
+#include "runtime/cuda/Ranks.h"
 #include "runtime/cuda/Simulated.h"
 #include "runtime/plan/Liveness.h"
+#include "runtime/plan/Mesh.h"
 
 #include <algorithm>
+#include <atomic>
 #include <cstring>
+#include <numeric>
 #include <optional>
 #include <string>
 #include <utility>
@@ -48,7 +52,7 @@ public:
 
   std::vector<DeviceFact> describe() const override { return describeCuda(); }
   bool usesHostMemory() const override { return false; }
-  Status prepare(const plan::Plan &plan) override;
+  Status prepare(const plan::Plan &plan, int localRank) override;
   Status initialize(const PlanFile &file, const DeviceOptions &options) override;
   Status run(int program) override { return launch({&program, 1}); }
   Status runSequence(std::span<const int> sequence, const std::function<void(int)> &starts) override;
@@ -73,16 +77,27 @@ private:
   PinnedMemory outsideCopy;
   std::vector<std::pair<int, int>> indexedSteps; ///< program and step of each counter
 
+  /// Of plans for several ranks: the number of the collective that the device has begun last, and the numbers that it
+  /// copies there.
+  std::unique_ptr<DeviceRanks> ranks;
+  DeviceMemory numbers;
+  PinnedMemory progress;
+  std::vector<std::pair<int, int>> collectives; ///< program and step of each
+
   std::vector<Stream> lanes;
   cudaStream_t main = nullptr;
   std::vector<ReadyProgram> programs; // refers to all of the above
   std::vector<Sequence> sequences;
 
+  Status prepareMemoryAndCode(const PlanFile &file, const std::filesystem::path &choices);
   Status allocate();
   Status loadKernels(const PlanFile &file);
   Status allowSharedMemory();
   Status createPrograms();
   Expected<LaneStep> createLaneStep(int program, int index, const std::vector<ByteRange> &dead);
+  Status numberCollectives();
+  DeviceRanks::Place place(std::span<const int> sequence) const;
+  Status wait(std::span<const int> sequence);
   Diagnostic at(int program, size_t step, Diagnostic problem) const;
 
   bool readsStaging(const plan::Program &program) const;
@@ -93,8 +108,8 @@ private:
   Status checkIndexes() const;
 };
 
-Status CudaDevice::prepare(const plan::Plan &plan) {
-  auto device = probeDevice();
+Status CudaDevice::prepare(const plan::Plan &plan, int localRank) {
+  auto device = probeDevice(localRank);
   if (!device)
     return tl::unexpected(std::move(device.error()));
   info = *device;
@@ -113,18 +128,24 @@ Status CudaDevice::initialize(const PlanFile &file, const DeviceOptions &options
   plan = &file.plan;
   poison = options.poison;
   profile = options.profile;
-  if (Status status = allocate(); !status)
-    return status;
-  if (Status status = loadKernels(file); !status)
-    return status;
-  auto library = GemmLibrary::create(options.choices, info.name);
-  if (!library)
-    return tl::unexpected(std::move(library.error()));
-  products.emplace(std::move(*library));
-  context.library = &*products;
-  if (Status status = createPrograms(); !status)
-    return status;
-  if (Status status = products->saveChoices(); !status)
+  context.plan = plan;
+  context.axisIndex = coordinatesOf(*plan, options.communicator ? options.communicator->rank() : 0);
+  Status status = prepareMemoryAndCode(file, options.choices);
+  // Ranks that others wait for say so if they can not go on.
+  if (options.communicator && options.communicator->size() > 1) {
+    auto connected = DeviceRanks::connect(*options.communicator, *plan, info.number, status);
+    if (!connected)
+      return tl::unexpected(std::move(connected.error()));
+    ranks = std::move(*connected);
+    context.ranks = ranks.get();
+  }
+  if (status)
+    status = createPrograms();
+  if (ranks)
+    status = ranks->agree(status, products->digest());
+  if (status && (!ranks || ranks->isFirst()))
+    status = products->saveChoices();
+  if (!status)
     return status;
   auto mirror = Mirror::create(*plan, context.buffers);
   if (!mirror)
@@ -132,6 +153,19 @@ Status CudaDevice::initialize(const PlanFile &file, const DeviceOptions &options
   metrics = std::move(*mirror);
   // What has been cleared so far does not wait for the streams of the lanes, nor they for it.
   return check(cudaDeviceSynchronize(), "clear device memory");
+}
+
+Status CudaDevice::prepareMemoryAndCode(const PlanFile &file, const std::filesystem::path &choices) {
+  if (Status status = allocate(); !status)
+    return status;
+  if (Status status = loadKernels(file); !status)
+    return status;
+  auto library = GemmLibrary::create(choices, info.name);
+  if (!library)
+    return tl::unexpected(std::move(library.error()));
+  products.emplace(std::move(*library));
+  context.library = &*products;
+  return {};
 }
 
 Status CudaDevice::allocate() {
@@ -199,7 +233,7 @@ Status CudaDevice::allowSharedMemory() {
     if (most[k] > kOrdinarySharedBytes)
       if (Status status =
               check(cudaKernelSetAttributeForDevice(context.kernels[k], cudaFuncAttributeMaxDynamicSharedMemorySize,
-                                                    static_cast<int>(most[k]), 0),
+                                                    static_cast<int>(most[k]), info.number),
                     "give a kernel its shared memory");
           !status) {
         status.error().where = plan->kernels(static_cast<int>(k)).symbol();
@@ -224,6 +258,10 @@ Expected<LaneStep> CudaDevice::createLaneStep(int program, int index, const std:
   ready.name = step.name().c_str();
   for (const plan::Operand &operand : step.operands())
     ready.accesses.push_back({context.address(operand.slice()), operand.slice().bytes(), operand.access()});
+  if (auto found = std::ranges::find(collectives, std::pair(program, index)); found != collectives.end()) {
+    ready.mark = numbers.get() + (found - collectives.begin()) * static_cast<std::ptrdiff_t>(sizeof(int32_t));
+    ready.progress = progress.get();
+  }
   ready.lane = step.lane();
   ready.waits.assign(step.waits().begin(), step.waits().end());
   ready.signal = step.signal();
@@ -240,7 +278,11 @@ Status CudaDevice::createPrograms() {
       laneCount = std::max(laneCount, step.lane() + 1);
       if (hasIndex(step))
         indexedSteps.emplace_back(p, s);
+      if (ranks && step.has_collective())
+        collectives.emplace_back(p, s);
     }
+  if (Status status = numberCollectives(); !status)
+    return status;
   auto counters = allocateDevice(indexedSteps.size() * sizeof(int32_t));
   auto copy = allocatePinned(indexedSteps.size() * sizeof(int32_t));
   if (!counters || !copy)
@@ -274,6 +316,41 @@ Status CudaDevice::createPrograms() {
     programs.push_back(std::move(*program));
   }
   return {};
+}
+
+Status CudaDevice::numberCollectives() {
+  std::vector<int32_t> values(collectives.size());
+  std::iota(values.begin(), values.end(), 0);
+  auto device = allocateDevice(values.size() * sizeof(int32_t));
+  auto host = allocatePinned(values.empty() ? 0 : sizeof(int32_t));
+  if (!device || !host)
+    return tl::unexpected(std::move(device ? host.error() : device.error()));
+  numbers = std::move(*device);
+  progress = std::move(*host);
+  if (values.empty())
+    return {};
+  std::memset(progress.get(), 0xFF, sizeof(int32_t));
+  return check(cudaMemcpy(numbers.get(), values.data(), values.size() * sizeof(int32_t), cudaMemcpyHostToDevice),
+               "write device memory");
+}
+
+/// Where the device is in a sequence that runs: at the last collective that it has begun.
+DeviceRanks::Place CudaDevice::place(std::span<const int> sequence) const {
+  int32_t number = -1;
+  if (progress)
+    number = std::atomic_ref(*reinterpret_cast<int32_t *>(progress.get())).load(std::memory_order_relaxed);
+  if (number < 0 || static_cast<size_t>(number) >= collectives.size())
+    return {number, nullptr, "program '" + plan->programs(sequence.front()).name() + "'"};
+  const auto [p, s] = collectives[static_cast<size_t>(number)];
+  const plan::Step &step = plan->programs(p).steps(s);
+  return {number, ranks->find(step.collective().axes()),
+          "program '" + plan->programs(p).name() + "', step " + std::to_string(s) + " '" + step.name() + "'"};
+}
+
+Status CudaDevice::wait(std::span<const int> sequence) {
+  if (!ranks)
+    return check(cudaStreamSynchronize(main), "run the plan's programs on the device");
+  return ranks->wait(main, [&] { return place(sequence); });
 }
 
 Diagnostic CudaDevice::at(int program, size_t step, Diagnostic problem) const {
@@ -362,7 +439,7 @@ Status CudaDevice::launch(std::span<const int> programsToRun) {
       status = check(cudaGraphLaunch(sequence.graph.get(), main), "launch a graph");
   }
   if (status)
-    status = check(cudaStreamSynchronize(main), "run the plan's programs on the device");
+    status = wait(sequence.programs);
   if (status)
     status = checkIndexes();
   if (!status)

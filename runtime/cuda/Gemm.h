@@ -24,7 +24,8 @@ public:
   /// `choices`: see Choices::open. `device` is the name of the one that computes.
   static Expected<GemmLibrary> create(const std::filesystem::path &choices, const std::string &device);
 
-  /// To be called once all products are made.
+  /// Differs if other algorithms were chosen. To be called once all products are made, like the next one.
+  uint64_t digest() const { return choices.digest(); }
   Status saveChoices() { return choices.save(); }
 
 private:

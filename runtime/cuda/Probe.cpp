@@ -6,6 +6,8 @@
 
 #include "runtime/cuda/Probe.h"
 
+#include "runtime/cuda/NcclApi.h"
+
 #include "runtime/core/Memory.h"
 #include "runtime/cuda/Errors.h"
 
@@ -74,7 +76,7 @@ std::string versionText(int version) {
   return std::to_string(version / 1000) + "." + std::to_string(version % 1000 / 10);
 }
 
-Expected<DeviceInfo> probeDevice() {
+Expected<DeviceInfo> probeDevice(int localRank) {
   int driver = 0, runtime = 0, count = 0;
   versions(driver, runtime);
   if (!isDriverUsable(driver, runtime))
@@ -87,12 +89,13 @@ Expected<DeviceInfo> probeDevice() {
     return tl::unexpected(std::move(status.error()));
 
   DeviceInfo info;
+  info.number = localRank % count;
   cudaDeviceProp properties{};
   size_t free = 0, total = 0;
-  for (cudaError_t answer :
-       {cudaSetDevice(0), cudaGetDeviceProperties(&properties, 0),
-        cudaDeviceGetAttribute(&info.major, cudaDevAttrComputeCapabilityMajor, 0),
-        cudaDeviceGetAttribute(&info.minor, cudaDevAttrComputeCapabilityMinor, 0), cudaMemGetInfo(&free, &total)})
+  for (cudaError_t answer : {cudaSetDevice(info.number), cudaGetDeviceProperties(&properties, info.number),
+                             cudaDeviceGetAttribute(&info.major, cudaDevAttrComputeCapabilityMajor, info.number),
+                             cudaDeviceGetAttribute(&info.minor, cudaDevAttrComputeCapabilityMinor, info.number),
+                             cudaMemGetInfo(&free, &total)})
     if (Status status = check(answer, "use the CUDA device"); !status)
       return tl::unexpected(std::move(status.error()));
   info.name = properties.name;
@@ -168,7 +171,7 @@ std::vector<DeviceFact> describeCuda() {
                    {}});
   if (!facts.front().problem.empty())
     return facts;
-  auto device = probeDevice();
+  auto device = probeDevice(0);
   if (!device) {
     facts.push_back(
         {"device", "missing", device.error().what + ": " + device.error().why + "; " + device.error().remedy});
@@ -179,6 +182,12 @@ std::vector<DeviceFact> describeCuda() {
   if (device->major != 0 && device->major < 8)
     capability = "plans are compiled for 8.0 and later; compile the model with --target cpu";
   facts.push_back({"compute capability", device->capability(), capability});
+  auto nccl = loadNccl();
+  int ncclVersion = 0;
+  if (nccl && (*nccl)->getVersion(&ncclVersion) == NcclResult::Success)
+    facts.push_back({"collectives", "NCCL " + ncclVersionText(ncclVersion), {}});
+  else
+    facts.push_back({"collectives", "no NCCL: one rank only", {}});
   facts.push_back({"free memory", formatBytes(device->freeBytes) + " of " + formatBytes(device->totalBytes), {}});
   return facts;
 }

@@ -15,8 +15,9 @@
 
 namespace moe::cuda {
 
-/// The device that a rank computes on: number 0 of those that CUDA_VISIBLE_DEVICES leaves.
+/// The device that a rank computes on.
 struct DeviceInfo {
+  int number = 0; ///< of those that CUDA_VISIBLE_DEVICES leaves
   std::string name;
   int major = 0, minor = 0; ///< compute capability; 0.0 is the simulated device
   uint64_t freeBytes = 0, totalBytes = 0;
@@ -24,8 +25,10 @@ struct DeviceInfo {
   std::string capability() const { return std::to_string(major) + "." + std::to_string(minor); }
 };
 
-/// Errors: no driver, one that is too old, no device.
-Expected<DeviceInfo> probeDevice();
+/// Makes a device that of the calling thread and says what it is: for rank r of a machine number r of those that there
+/// are, or from the beginning again, since launchers may leave each rank a device of its own. Errors: no driver, one
+/// that is too old, no device.
+Expected<DeviceInfo> probeDevice(int localRank);
 
 /// Errors: the plan's code is for devices of another capability, or in a format that the device does not take.
 Status checkTarget(const plan::Plan &plan, const DeviceInfo &device);

@@ -110,6 +110,12 @@ Expected<ReadyProgram> ReadyProgram::create(std::vector<LaneStep> steps, uint32_
 
 ReadyProgram::Enqueued ReadyProgram::enqueueStep(size_t index, cudaStream_t stream) const {
   const LaneStep &step = steps[index];
+  if (step.mark)
+    if (Status status =
+            check(cudaMemcpyAsync(step.progress, step.mark, sizeof(int32_t), cudaMemcpyDeviceToHost, stream),
+                  "tell the host of progress");
+        !status)
+      return tl::unexpected(Failure{index, std::move(status.error())});
   moe_sim_begin_step(step.name, step.accesses.data(), step.accesses.size());
   Status status = step.work->enqueue(stream);
   moe_sim_end_step();

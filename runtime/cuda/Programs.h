@@ -42,8 +42,12 @@ struct LaneStep {
   const char *name = "";
   std::vector<MoeSimAccess> accesses;
   uint32_t lane = 0;
-  std::vector<uint32_t> waits;   ///< signals of other lanes; those of its own are raised before by themselves
-  uint32_t signal = 0;           ///< 0 unless another lane waits for it
+  std::vector<uint32_t> waits; ///< signals of other lanes; those of its own are raised before by themselves
+  uint32_t signal = 0;         ///< 0 unless another lane waits for it
+  /// Says to the host that the step begins: a number of device memory that is copied to pinned memory; null: nobody
+  /// asks.
+  const std::byte *mark = nullptr;
+  std::byte *progress = nullptr;
   std::vector<DeviceBytes> dead; ///< filled with poison afterwards; empty without poison
 };
 

@@ -23,6 +23,12 @@ struct MoeSimAccess {
   int access;
 };
 
+namespace moe::cuda {
+struct NcclApi;
+/// Gives the functions that stand in for NCCL's; false on a real device.
+bool simulatedNccl(NcclApi &api);
+} // namespace moe::cuda
+
 #ifdef MOE_CUDA_SIMULATED
 
 extern "C" {
@@ -38,6 +44,9 @@ void moe_sim_kernel_pointers(const void *kernel, uint32_t count);
 inline void moe_sim_begin_step(const char * /*name*/, const MoeSimAccess * /*accesses*/, size_t /*count*/) {}
 inline void moe_sim_end_step() {}
 inline void moe_sim_kernel_pointers(const void * /*kernel*/, uint32_t /*count*/) {}
+inline bool moe::cuda::simulatedNccl(NcclApi & /*api*/) {
+  return false;
+}
 
 #endif
 

@@ -143,10 +143,10 @@ Status checkStep(const plan::Step &step) {
     return checkMoeStep(step);
   case plan::Step::kFill:
   case plan::Step::kCopy:
-    return {};
   case plan::Step::kCollective:
   case plan::Step::kAxisSlice:
   case plan::Step::kAsPartial:
+    return {};
   case plan::Step::WORK_NOT_SET:
     break;
   }
@@ -180,6 +180,7 @@ Expected<std::unique_ptr<StepLaunch>> createStep(const plan::Step &step, const S
   case plan::Step::kCollective:
   case plan::Step::kAxisSlice:
   case plan::Step::kAsPartial:
+    return createCommStep(step, context);
   case plan::Step::WORK_NOT_SET:
     break;
   }

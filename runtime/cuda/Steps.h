@@ -20,6 +20,8 @@
 
 namespace moe::cuda {
 
+class DeviceRanks;
+
 /// The work of one step with everything resolved. Enqueuing it allocates nothing, looks nothing up and waits for
 /// nothing, so that a stream that does it can be captured.
 class StepLaunch {
@@ -34,6 +36,9 @@ struct StepContext {
   std::vector<std::byte *> buffers;  ///< device address of each buffer of the plan
   std::vector<cudaKernel_t> kernels; ///< each kernel of the plan
   GemmLibrary *library = nullptr;
+  const plan::Plan *plan = nullptr;
+  std::vector<int64_t> axisIndex; ///< this rank's coordinate on each axis of the mesh
+  DeviceRanks *ranks = nullptr;   ///< null if the plan is for one rank
 
   std::byte *address(const plan::Slice &slice) const { return buffers[slice.buffer()] + slice.offset(); }
   std::byte *address(const plan::Step &step, int operand) const { return address(step.operands(operand).slice()); }
@@ -51,6 +56,7 @@ bool hasIndex(const plan::Step &step);
 
 /// The kinds of work that have a file of their own.
 Status checkMoeStep(const plan::Step &step);
+Expected<std::unique_ptr<StepLaunch>> createCommStep(const plan::Step &step, const StepContext &context);
 std::unique_ptr<StepLaunch> createAttentionStep(const plan::Step &step, const StepContext &context);
 std::unique_ptr<StepLaunch> createRouteStep(const plan::Step &step, const StepContext &context);
 std::unique_ptr<StepLaunch> createGroupedGemmStep(const plan::Step &step, const StepContext &context, int32_t *outside);

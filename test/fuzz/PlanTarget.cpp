@@ -53,7 +53,7 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
   checkLiveness(file->plan);
   if (!valid)
     return 0;
-  fuzz::taken(device().prepare(file->plan));
+  fuzz::taken(device().prepare(file->plan, 0));
   Expected<ModelInputs> inputs = ModelInputs::describe(file->plan);
   if (fuzz::taken(inputs))
     fuzz::taken(StreamColumns::create(*inputs));

@@ -43,17 +43,12 @@ std::vector<models::Flag> CompileFlags::table() {
 
 std::vector<Diagnostic> CompileFlags::check() const {
   std::vector<Diagnostic> found;
-  auto planned = [&](const std::string &flag, const std::string &only) {
-    found.push_back({flag + " is planned, not implemented yet", "", "", only});
-  };
   if (ranks < 1 || expertParallel < 1)
     found.push_back({"--ranks and --expert-parallel must be at least 1", "", "", "", ExitCode::Usage});
   else if (ranks % expertParallel != 0)
     found.push_back(
         {"--expert-parallel " + std::to_string(expertParallel) + " does not divide --ranks " + std::to_string(ranks),
          "", "the mesh is data x expert, and its ranks are --ranks", "", ExitCode::Usage});
-  else if (ranks > 1 && !StringRef(target).starts_with("cpu"))
-    planned("--ranks " + std::to_string(ranks) + " on CUDA", "use --ranks 1, or a --target cpu:…");
   if (fsdp != "off" && fsdp != "optimizer" && fsdp != "full")
     found.push_back({"--fsdp " + fsdp + " does not exist", "", "", "use off, optimizer or full", ExitCode::Usage});
   if (recompute != "none" && recompute != "full")

@@ -145,25 +145,42 @@ private:
 
 class MpiCommunicator final : public Communicator {
 public:
-  MpiCommunicator(int rank, int size, CommOptions options) : Communicator(rank, size), options(std::move(options)) {}
+  MpiCommunicator(int rank, int size, int local, CommOptions options)
+      : Communicator(rank, size), local(local), settings(std::move(options)) {}
   ~MpiCommunicator() override { MPI_Finalize(); }
 
   int ranksOfProcess() const override { return 1; }
+  int localRank() const override { return local; }
+  const CommOptions &options() const override { return settings; }
+  /// Those who give up end the other processes.
+  std::optional<Diagnostic> ended(const char * /*what*/) const override { return {}; }
   std::unique_ptr<Group> group(std::vector<int> members) override {
-    return std::make_unique<MpiGroup>(std::move(members), *this, options);
+    return std::make_unique<MpiGroup>(std::move(members), *this, settings);
   }
   void giveUp(const Diagnostic &why) override { MPI_Abort(MPI_COMM_WORLD, static_cast<int>(why.code)); }
 
 private:
-  CommOptions options;
+  int local;
+  CommOptions settings;
 };
+
+/// Number of this process among those of its machine.
+int localRank(int &local) {
+  MPI_Comm machine = MPI_COMM_NULL;
+  int code = MPI_Comm_split_type(MPI_COMM_WORLD, MPI_COMM_TYPE_SHARED, 0, MPI_INFO_NULL, &machine);
+  if (code == MPI_SUCCESS)
+    code = MPI_Comm_rank(machine, &local);
+  if (machine != MPI_COMM_NULL)
+    MPI_Comm_free(&machine);
+  return code;
+}
 
 } // namespace
 } // namespace moe
 
 extern "C" __attribute__((visibility("default"))) moe::Communicator *MOERUN_CREATE_MPI(const moe::CommOptions &options,
                                                                                        moe::Diagnostic &problem) {
-  int provided = 0, rank = 0, size = 0;
+  int provided = 0, rank = 0, size = 0, local = 0;
   // Its own threads, if it has any, are the only ones beside ours that call into MPI.
   int code = MPI_Init_thread(nullptr, nullptr, MPI_THREAD_FUNNELED, &provided);
   if (code == MPI_SUCCESS)
@@ -172,9 +189,11 @@ extern "C" __attribute__((visibility("default"))) moe::Communicator *MOERUN_CREA
     code = MPI_Comm_rank(MPI_COMM_WORLD, &rank);
   if (code == MPI_SUCCESS)
     code = MPI_Comm_size(MPI_COMM_WORLD, &size);
+  if (code == MPI_SUCCESS)
+    code = moe::localRank(local);
   if (code != MPI_SUCCESS) {
     problem = {"MPI does not start", {}, moe::mpiText(code), "see what the launcher says"};
     return nullptr;
   }
-  return new moe::MpiCommunicator(rank, size, options);
+  return new moe::MpiCommunicator(rank, size, local, options);
 }

@@ -38,7 +38,7 @@ static void fill(Device &device, const plan::Plan &plan) {
 
 std::unique_ptr<Device> start(const PlanFile &file) {
   std::unique_ptr<Device> device = cuda::createCudaDevice();
-  require(device->prepare(file.plan));
+  require(device->prepare(file.plan, 0));
   require(device->initialize(file, {}));
   fill(*device, file.plan);
   return device;

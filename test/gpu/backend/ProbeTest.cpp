@@ -30,7 +30,7 @@ std::string refusal(const std::function<void(Rig &)> &change) {
   change(rig);
   rig.device = cuda::createCudaDevice();
   sim::forgetCalls();
-  Status status = rig.device->prepare(rig.file.plan);
+  Status status = rig.device->prepare(rig.file.plan, 0);
   for (const char *call : sim::calls())
     EXPECT_STRNE(call, "cudaMalloc");
   if (!status)

@@ -62,7 +62,7 @@ struct Rig {
   Status open(const DeviceOptions &options = {}) {
     file = builder.finish();
     device = cuda::createCudaDevice();
-    if (Status status = device->prepare(file.plan); !status)
+    if (Status status = device->prepare(file.plan, 0); !status)
       return status;
     return device->initialize(file, options);
   }

@@ -90,7 +90,10 @@ cudaError_t cudaGetDeviceCount(int *count) {
 
 cudaError_t cudaSetDevice(int device) {
   record("cudaSetDevice");
-  return checkDevice(device);
+  if (cudaError_t code = checkDevice(device))
+    return code;
+  useDevice(device);
+  return cudaSuccess;
 }
 
 cudaError_t cudaDeviceGetAttribute(int *value, cudaDeviceAttr attribute, int device) {
@@ -113,6 +116,12 @@ cudaError_t cudaGetDeviceProperties(cudaDeviceProp *properties, int device) {
   record("cudaGetDeviceProperties");
   std::snprintf(properties->name, sizeof(properties->name), "simulated device");
   properties->totalGlobalMem = settings().memory;
+  return checkDevice(device);
+}
+
+cudaError_t cudaDeviceGetPCIBusId(char *text, int size, int device) {
+  record("cudaDeviceGetPCIBusId");
+  std::snprintf(text, static_cast<size_t>(size), "0000:%02x:00.0", device);
   return checkDevice(device);
 }
 

@@ -360,7 +360,8 @@ cublasStatus_t cublasLtMatmul(cublasLtHandle_t /*handle*/, cublasLtMatmulDesc_t 
     aligned &= isAligned(matrix, product.algorithm.alignment);
   if (!aligned || workspaceBytes < product.algorithm.workspace)
     return CUBLAS_STATUS_INVALID_VALUE;
-  return enqueue(stream, {"a product", true, [product](const RunMode &) { return product.run(); }})
+  return enqueue(stream,
+                 {.name = "a product", .computes = true, .run = [product](const RunMode &) { return product.run(); }})
              ? CUBLAS_STATUS_EXECUTION_FAILED
              : CUBLAS_STATUS_SUCCESS;
 }

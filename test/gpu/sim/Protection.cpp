@@ -13,6 +13,7 @@
 #include <csignal>
 #include <cstdint>
 #include <cstring>
+#include <mutex>
 #include <sys/mman.h>
 #include <ucontext.h>
 #include <unistd.h>
@@ -21,15 +22,20 @@
 namespace moe::sim {
 namespace {
 
-/// What the signal handler knows and finds; there is one step at a time.
+/// What the signal handler knows and finds; a thread runs one step at a time.
 struct Watch {
   bool active = false;
-  void *address = nullptr; ///< of the first violation
+  const std::vector<Allocation> *memory = nullptr; ///< of the thread's device
+  void *address = nullptr;                         ///< of the first violation
   bool write = false;
   std::array<std::byte *, 4096> strays = {}; ///< pages mapped far from all allocations, for accesses to go on
   size_t strayCount = 0;
 };
-Watch watch;
+thread_local Watch watch;
+
+/// The handler is there as long as any thread watches.
+std::mutex handlerMutex;
+int watching = 0;
 struct sigaction previous;
 
 size_t pageSize() {
@@ -76,7 +82,7 @@ bool mapStray(std::byte *address) {
 void onFault(int /*signal*/, siginfo_t *info, void *context) {
   auto *address = static_cast<std::byte *>(info->si_addr);
   if (watch.active) {
-    for (const Allocation &allocation : deviceMemory())
+    for (const Allocation &allocation : *watch.memory)
       if (address + kGuard >= allocation.begin && address < allocation.end() + kGuard) {
         note(address, context);
         if (::mprotect(pageOf(address), pageSize(), PROT_READ | PROT_WRITE) == 0)
@@ -142,7 +148,11 @@ void Protection::arm() {
   for (const Pages &span : pages)
     protect(span.begin, span.end, span.written ? PROT_READ | PROT_WRITE : PROT_READ);
   watch.active = true;
+  watch.memory = &deviceMemory();
   watch.address = nullptr;
+  std::scoped_lock lock(handlerMutex);
+  if (watching++ > 0)
+    return;
   struct sigaction action = {};
   action.sa_sigaction = onFault;
   action.sa_flags = SA_SIGINFO | SA_NODEFER;
@@ -152,7 +162,11 @@ void Protection::arm() {
 void Protection::disarm() {
   if (!std::exchange(watch.active, false))
     return;
-  ::sigaction(SIGSEGV, &previous, nullptr);
+  {
+    std::scoped_lock lock(handlerMutex);
+    if (--watching == 0)
+      ::sigaction(SIGSEGV, &previous, nullptr);
+  }
   for (size_t i = 0; i < watch.strayCount; ++i)
     ::munmap(watch.strays[i], pageSize());
   watch.strayCount = 0;

@@ -11,9 +11,12 @@
 #include "test/gpu/sim/Undefined.h"
 
 #include <algorithm>
+#include <atomic>
 #include <cstdlib>
 #include <cstring>
 #include <fstream>
+#include <map>
+#include <mutex>
 #include <sys/mman.h>
 #include <unistd.h>
 #include <utility>
@@ -40,6 +43,7 @@ Settings fromEnvironment() {
   result.memory = numberFrom("MOE_SIM_MEMORY", result.memory);
   result.driver = static_cast<int>(numberFrom("MOE_SIM_DRIVER", 13000));
   result.algorithm = static_cast<int>(numberFrom("MOE_SIM_ALGORITHM", 0));
+  result.patience = static_cast<int>(numberFrom("MOE_SIM_PATIENCE", static_cast<size_t>(result.patience)));
   if (const char *text = std::getenv("MOE_SIM_CAPABILITY")) {
     char *point = nullptr;
     result.major = static_cast<int>(std::strtol(text, &point, 10));
@@ -51,6 +55,7 @@ Settings fromEnvironment() {
 }
 
 struct Log {
+  std::mutex mutex;
   std::vector<const char *> calls;
   ~Log() {
     const std::string &path = settings().trace;
@@ -71,15 +76,48 @@ Log &log() {
   return instance;
 }
 
-struct Memory {
-  std::vector<Allocation> device;
-  std::vector<std::pair<std::byte *, size_t>> pinned;
-  size_t used = 0;
+/// One device. All but the creation is left to the thread that uses it.
+struct DeviceState {
+  std::vector<Allocation> memory;
+  Undefined undefined;
 };
 
-Memory &memory() {
-  static Memory instance;
+struct Machine {
+  std::mutex mutex;
+  std::map<int, DeviceState> devices; ///< those that have been used
+  std::vector<std::pair<std::byte *, size_t>> pinned;
+  std::atomic<size_t> used = 0; ///< bytes of all devices
+};
+
+Machine &machine() {
+  static Machine instance;
   return instance;
+}
+
+struct Chosen {
+  int number = 0;
+  DeviceState *state = nullptr;
+};
+
+/// The device of this thread; number 0 if it has not said which.
+Chosen &chosen() {
+  thread_local Chosen instance;
+  if (!instance.state) {
+    std::scoped_lock lock(machine().mutex);
+    instance.state = &machine().devices[instance.number];
+  }
+  return instance;
+}
+
+std::vector<Allocation> &memory() {
+  return chosen().state->memory;
+}
+
+size_t usedHere() {
+  size_t bytes = 0;
+  for (const Allocation &allocation : memory())
+    bytes += allocation.bytes;
+  return bytes;
 }
 
 struct Failure {
@@ -88,7 +126,7 @@ struct Failure {
 };
 
 Failure &lastFailure() {
-  static Failure instance;
+  thread_local Failure instance;
   return instance;
 }
 
@@ -120,6 +158,8 @@ const char *nameOf(cudaError_t code) {
     return "cudaErrorSymbolNotFound";
   case cudaErrorIllegalAddress:
     return "cudaErrorIllegalAddress";
+  case cudaErrorNotReady:
+    return "cudaErrorNotReady";
   case cudaErrorLaunchFailure:
     return "cudaErrorLaunchFailure";
   case cudaErrorNotSupported:
@@ -156,16 +196,28 @@ void forgetCalls() {
 }
 
 size_t allocatedBytes() {
-  return memory().used;
+  return machine().used;
+}
+
+void useDevice(int number) {
+  chosen() = {number, nullptr};
+}
+
+int deviceInUse() {
+  return chosen().number;
+}
+
+Undefined &undefinedMemory() {
+  return chosen().state->undefined;
 }
 
 const std::vector<Allocation> &deviceMemory() {
-  return memory().device;
+  return memory();
 }
 
 const Allocation *findDevice(const void *address, size_t bytes) {
   const auto *at = static_cast<const std::byte *>(address);
-  for (const Allocation &allocation : memory().device)
+  for (const Allocation &allocation : memory())
     if (at >= allocation.begin && bytes <= allocation.bytes && at <= allocation.begin + (allocation.bytes - bytes))
       return &allocation;
   return nullptr;
@@ -173,14 +225,15 @@ const Allocation *findDevice(const void *address, size_t bytes) {
 
 bool isPinned(const void *address, size_t bytes) {
   const auto *at = static_cast<const std::byte *>(address);
-  return std::ranges::any_of(memory().pinned, [&](const auto &block) {
+  std::scoped_lock lock(machine().mutex);
+  return std::ranges::any_of(machine().pinned, [&](const auto &block) {
     return at >= block.first && bytes <= block.second && at <= block.first + (block.second - bytes);
   });
 }
 
 std::string describeAddress(const void *address) {
   const auto *at = static_cast<const std::byte *>(address);
-  for (const Allocation &allocation : memory().device)
+  for (const Allocation &allocation : memory())
     if (at + kGuard >= allocation.begin && at < allocation.end() + kGuard)
       return "byte " + std::to_string(at - allocation.begin) + " of a device allocation of " +
              std::to_string(allocation.bytes);
@@ -188,6 +241,7 @@ std::string describeAddress(const void *address) {
 }
 
 void record(const char *call) {
+  std::scoped_lock lock(log().mutex);
   log().calls.push_back(call);
 }
 
@@ -218,7 +272,7 @@ cudaError_t cudaGetLastError(void) {
 cudaError_t cudaMemGetInfo(size_t *free, size_t *total) {
   record("cudaMemGetInfo");
   *total = settings().memory;
-  *free = *total - std::min(*total, memory().used);
+  *free = *total - std::min(*total, usedHere());
   return cudaSuccess;
 }
 
@@ -229,7 +283,7 @@ cudaError_t cudaMalloc(void **pointer, size_t bytes) {
   *pointer = nullptr;
   if (bytes == 0)
     return cudaSuccess;
-  if (bytes > settings().memory - std::min(settings().memory, memory().used))
+  if (bytes > settings().memory - std::min(settings().memory, usedHere()))
     return fail(cudaErrorMemoryAllocation, "out of memory");
   size_t mapped = pages(bytes);
   void *whole = ::mmap(nullptr, mapped + 2 * kGuard, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
@@ -239,9 +293,9 @@ cudaError_t cudaMalloc(void **pointer, size_t bytes) {
   ::mprotect(begin, mapped, PROT_READ | PROT_WRITE);
   std::memset(begin, kFresh, mapped);
   undefinedMemory().add({begin, begin + bytes});
-  std::vector<Allocation> &all = memory().device;
+  std::vector<Allocation> &all = memory();
   all.insert(std::ranges::lower_bound(all, begin, {}, &Allocation::begin), {begin, bytes, mapped});
-  memory().used += bytes;
+  machine().used += bytes;
   *pointer = begin;
   return cudaSuccess;
 }
@@ -252,13 +306,13 @@ cudaError_t cudaFree(void *pointer) {
     return code;
   if (!pointer)
     return cudaSuccess;
-  std::vector<Allocation> &all = memory().device;
+  std::vector<Allocation> &all = memory();
   auto found = std::ranges::find(all, static_cast<std::byte *>(pointer), &Allocation::begin);
   if (found == all.end())
-    return fail(cudaErrorInvalidValue, "cudaFree of memory that cudaMalloc did not give");
+    return fail(cudaErrorInvalidValue, "cudaFree of memory that cudaMalloc did not give on this device");
   undefinedMemory().remove({found->begin, found->end()});
   ::munmap(found->begin - kGuard, found->mapped + 2 * kGuard);
-  memory().used -= found->bytes;
+  machine().used -= found->bytes;
   all.erase(found);
   return cudaSuccess;
 }
@@ -271,7 +325,8 @@ cudaError_t cudaHostAlloc(void **pointer, size_t bytes, unsigned int /*flags*/) 
   if (!*pointer)
     return fail(cudaErrorMemoryAllocation, "out of host memory");
   std::memset(*pointer, kFresh, bytes);
-  memory().pinned.emplace_back(static_cast<std::byte *>(*pointer), bytes);
+  std::scoped_lock lock(machine().mutex);
+  machine().pinned.emplace_back(static_cast<std::byte *>(*pointer), bytes);
   return cudaSuccess;
 }
 
@@ -279,7 +334,8 @@ cudaError_t cudaFreeHost(void *pointer) {
   record("cudaFreeHost");
   if (cudaError_t code = refuseInCapture("cudaFreeHost"))
     return code;
-  std::erase_if(memory().pinned, [&](const auto &block) { return block.first == pointer; });
+  std::scoped_lock lock(machine().mutex);
+  std::erase_if(machine().pinned, [&](const auto &block) { return block.first == pointer; });
   std::free(pointer);
   return cudaSuccess;
 }

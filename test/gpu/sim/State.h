@@ -27,7 +27,11 @@ struct Allocation {
   std::byte *end() const { return begin + mapped; }
 };
 
-/// Device memory, in order of address.
+/// Makes a device that of this thread, as cudaSetDevice does. One device is used by one thread at a time.
+void useDevice(int number);
+int deviceInUse();
+
+/// Memory of this thread's device, in order of address.
 const std::vector<Allocation> &deviceMemory();
 /// The allocation whose asked-for bytes hold [address, address + bytes), else null.
 const Allocation *findDevice(const void *address, size_t bytes);

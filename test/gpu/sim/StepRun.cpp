@@ -144,7 +144,11 @@ private:
     std::string problem;
     protection.arm();
     for (const Task *task : tasks) {
+      if (task->meets)
+        protection.disarm(); // it has checked what it touches when it was enqueued
       problem = task->run(mode);
+      if (task->meets)
+        protection.arm();
       if (problem.empty())
         problem = protection.violation();
       if (!problem.empty()) {

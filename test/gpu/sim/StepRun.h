@@ -27,8 +27,9 @@ struct RunMode {
 /// A launch, a copy, a fill, a product.
 struct Task {
   std::string name;
-  bool computes = false;                           ///< depends on the mode unless it is right
-  std::function<std::string(const RunMode &)> run; ///< returns what went wrong
+  bool computes = false;                                ///< depends on the mode unless it is right
+  bool meets = false;                                   ///< waits for other ranks, who read this one's memory meanwhile
+  std::function<std::string(const RunMode &)> run = {}; ///< returns what went wrong
 };
 
 /// What the backend has told of a step. Slices of which one is written may overlap others as the plan declares them.

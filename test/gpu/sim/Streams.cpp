@@ -15,24 +15,34 @@
 namespace moe::sim {
 namespace {
 
+/// Of a thread: ranks that are threads know nothing of each other's streams.
 struct Current {
   std::vector<std::shared_ptr<Capture>> captures;
   std::shared_ptr<const Step> step; ///< that work belongs to; null outside of steps
   std::vector<Task> tasks;          ///< of the step, not captured, not yet run
   std::string failure;              ///< of work that has run; told when someone waits for it
+  bool isStuck = false;             ///< work waits for other ranks forever, and what was enqueued later for it
 };
 
 Current &current() {
-  static Current instance;
+  thread_local Current instance;
   return instance;
 }
 
-void ran(std::string failure) {
+/// Runs `work`, which returns what went wrong, unless it never gets its turn.
+template <typename Work> void run(Work work) {
+  if (current().isStuck)
+    return;
+  std::string failure = work();
+  if (current().isStuck)
+    return; // what it has left is no result
   if (current().failure.empty())
     current().failure = std::move(failure);
 }
 
 cudaError_t waitForAll() {
+  if (current().isStuck)
+    return fail(cudaErrorLaunchFailure, "the host waits for work that waits for other ranks forever");
   if (current().failure.empty())
     return cudaSuccess;
   return fail(cudaErrorLaunchFailure, std::exchange(current().failure, {}));
@@ -60,6 +70,23 @@ bool isJoined(const Capture &capture, const std::vector<size_t> &last) {
 
 } // namespace
 
+bool isStuck() {
+  return current().isStuck;
+}
+
+void getStuck() {
+  current().isStuck = true;
+}
+
+void comeUnstuck() {
+  if (std::exchange(current().isStuck, false))
+    current().failure = "work between ranks was aborted";
+}
+
+std::shared_ptr<const Step> currentStep() {
+  return current().step;
+}
+
 bool isCaptured(cudaStream_t stream) {
   return stream && stream->capture;
 }
@@ -83,8 +110,10 @@ cudaError_t enqueue(cudaStream_t stream, Task task) {
     if (current().step) {
       current().tasks.push_back(std::move(task));
     } else {
-      const Task *tasks[] = {&task};
-      ran(runStep(nullptr, tasks));
+      run([&] {
+        const Task *tasks[] = {&task};
+        return runStep(nullptr, tasks);
+      });
     }
     return cudaSuccess;
   }
@@ -114,7 +143,7 @@ void moe_sim_end_step(void) {
   for (const Task &task : tasks)
     pointers.push_back(&task);
   if (!pointers.empty())
-    ran(runStep(step.get(), pointers));
+    run([&] { return runStep(step.get(), pointers); });
 }
 
 cudaError_t cudaDeviceSynchronize(void) {
@@ -139,6 +168,13 @@ cudaError_t cudaStreamDestroy(cudaStream_t stream) {
 cudaError_t cudaStreamSynchronize(cudaStream_t stream) {
   record("cudaStreamSynchronize");
   return isCaptured(stream) ? invalidate(stream, "cudaStreamSynchronize") : waitForAll();
+}
+
+cudaError_t cudaStreamQuery(cudaStream_t stream) {
+  record("cudaStreamQuery");
+  if (isCaptured(stream))
+    return invalidate(stream, "cudaStreamQuery");
+  return current().isStuck ? cudaErrorNotReady : waitForAll();
 }
 
 cudaError_t cudaEventCreateWithFlags(cudaEvent_t *event, unsigned int flags) {
@@ -258,7 +294,7 @@ cudaError_t cudaGraphLaunch(cudaGraphExec_t executable, cudaStream_t stream) {
   record("cudaGraphLaunch");
   if (isCaptured(stream))
     return invalidate(stream, "cudaGraphLaunch");
-  ran(runGraph(executable->nodes));
+  run([&] { return runGraph(executable->nodes); });
   return cudaSuccess;
 }
 

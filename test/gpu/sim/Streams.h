@@ -33,6 +33,13 @@ struct Capture {
 
 /// Runs a task, or adds it to the graph that the stream is captured into.
 cudaError_t enqueue(cudaStream_t stream, Task task);
+/// The step that work belongs to which is enqueued now; null outside of steps.
+std::shared_ptr<const Step> currentStep();
+/// From a task: it will never end, and nothing that is enqueued later begins, until `comeUnstuck`: streams are one
+/// after the other here.
+void getStuck();
+bool isStuck();
+void comeUnstuck();
 /// Whether the stream is being captured, validly or not.
 bool isCaptured(cudaStream_t stream);
 /// Refuses a call in a captured stream: invalidates the capture and returns cudaErrorStreamCaptureUnsupported.

@@ -55,9 +55,4 @@ std::vector<Undefined::Bytes> Undefined::within(Bytes bytes) const {
   return result;
 }
 
-Undefined &undefinedMemory() {
-  static Undefined instance;
-  return instance;
-}
-
 } // namespace moe::sim

@@ -30,7 +30,7 @@ private:
   std::map<std::byte *, std::byte *> ranges; ///< begin to end, disjoint
 };
 
-/// That of the simulated device.
+/// That of the device that this thread uses.
 Undefined &undefinedMemory();
 
 } // namespace moe::sim

@@ -20,7 +20,7 @@ namespace {
 constexpr size_t kOrdinarySharedBytes = 48 << 10;
 
 std::map<const void *, size_t> &sharedLimits() {
-  static std::map<const void *, size_t> map;
+  thread_local std::map<const void *, size_t> map;
   return map;
 }
 
@@ -144,7 +144,7 @@ cudaError_t cudaMemcpyAsync(void *to, const void *from, size_t bytes, cudaMemcpy
   const void *host = kind == cudaMemcpyHostToDevice ? from : kind == cudaMemcpyDeviceToHost ? to : nullptr;
   if (host && isCaptured(stream) && !isPinned(host, bytes))
     return invalidate(stream, "cudaMemcpyAsync of pageable memory");
-  return enqueue(stream, {"a copy", false, [=](const RunMode &) {
+  return enqueue(stream, {.name = "a copy", .run = [=](const RunMode &) {
                             copy(to, from, bytes, kind);
                             return std::string();
                           }});
@@ -156,7 +156,7 @@ cudaError_t cudaMemsetAsync(void *to, int value, size_t bytes, cudaStream_t stre
     return cudaSuccess;
   if (!findDevice(to, bytes))
     return fail(cudaErrorInvalidValue, "cudaMemsetAsync of memory that is not the device's");
-  return enqueue(stream, {"a fill", false, [=](const RunMode &) {
+  return enqueue(stream, {.name = "a fill", .run = [=](const RunMode &) {
                             fill(to, value, bytes);
                             return std::string();
                           }});
@@ -189,7 +189,8 @@ cudaError_t cudaLaunchKernel(const void *function, dim3 grid, dim3 block, void *
   if (sharedBytes > (limit == sharedLimits().end() ? kOrdinarySharedBytes : limit->second))
     return fail(cudaErrorInvalidValue,
                 name + ": more shared memory than it was allowed, " + std::to_string(sharedBytes) + " bytes");
-  return enqueue(stream, {name, true, Launch(kernel, *sizes, arguments, grid.x, block.x, sharedBytes)});
+  return enqueue(
+      stream, {.name = name, .computes = true, .run = Launch(kernel, *sizes, arguments, grid.x, block.x, sharedBytes)});
 }
 
 } // extern "C"

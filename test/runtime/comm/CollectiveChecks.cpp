@@ -205,34 +205,31 @@ std::string describe(const Case &test, size_t ranks) {
 }
 
 /// Runs one case on the group of this rank.
-std::string runCase(const Case &test, Communicator &communicator, const std::vector<int> &members, uint64_t seed,
-                    bool inPlace, int threads) {
+std::string runCase(const Case &test, Communicator &communicator, const plan::Plan &mesh, const AxisList &axes,
+                    uint64_t seed, bool inPlace, const RunCollective &run) {
+  const std::vector<int> members = groupMembers(mesh, axes, communicator.rank());
   const auto ranks = static_cast<int64_t>(members.size());
   std::vector<Bytes> tensors;
   tensors.reserve(members.size());
   for (int member : members)
     tensors.push_back(tensorOf(test.dtype, seed, member, countOf(test.input)));
-  std::unique_ptr<Group> group = communicator.group(members);
-  const auto self = static_cast<size_t>(group->index());
-  plan::Collective work;
-  work.set_kind(test.kind);
-  work.set_count(countOf(test.input));
-  work.set_reduction(test.maximum ? plan::Collective::MAX : plan::Collective::SUM);
-  cut(*work.mutable_split(), test.input, test.split, ranks);
-  cut(*work.mutable_concat(), test.output(ranks), test.concat, ranks);
-  Bytes input = tensors[self], output(static_cast<size_t>(countOf(test.output(ranks))) * elementBytes(test.dtype));
-  Bytes scratch(collectiveScratchBytes(work, test.dtype, static_cast<uint64_t>(ranks)), std::byte(0xff));
-  Bytes guarded = scratch;
-  guarded.resize(scratch.size() + 64, std::byte(0x5a));
-  cpu::CollectivePointers pointers{input.data(), inPlace ? input.data() : output.data(), guarded.data()};
-  cpu::Collective collective(work, test.dtype, pointers, std::move(group), cpu::ThreadPool(threads), "a test");
-  if (Status status = collective.run(); !status)
-    return describe(test, members.size()) + ": " + status.error().str();
-  if (!std::all_of(guarded.end() - 64, guarded.end(), [](std::byte byte) { return byte == std::byte(0x5a); }))
-    return describe(test, members.size()) + ": it writes beyond its scratch";
-  if (!inPlace && input != tensors[self])
-    return describe(test, members.size()) + ": its input has changed";
-  if ((inPlace ? input : output) != expectedOf(test, tensors, static_cast<int64_t>(self)))
+  const auto self = static_cast<size_t>(std::ranges::find(members, communicator.rank()) - members.begin());
+  CollectiveCall call{mesh, {}, test.dtype, tensors[self], 0};
+  call.work.set_kind(test.kind);
+  *call.work.mutable_axes() = axes;
+  call.work.set_count(countOf(test.input));
+  call.work.set_reduction(test.maximum ? plan::Collective::MAX : plan::Collective::SUM);
+  call.work.set_in_place(inPlace);
+  if (test.kind == plan::Collective::REDUCE_SCATTER || test.kind == plan::Collective::ALL_TO_ALL)
+    cut(*call.work.mutable_split(), test.input, test.split, ranks);
+  if (test.kind == plan::Collective::ALL_GATHER || test.kind == plan::Collective::ALL_TO_ALL)
+    cut(*call.work.mutable_concat(), test.output(ranks), test.concat, ranks);
+  call.work.set_scratch_bytes(collectiveScratchBytes(call.work, test.dtype, static_cast<uint64_t>(ranks)));
+  call.outputBytes = static_cast<size_t>(countOf(test.output(ranks))) * elementBytes(test.dtype);
+  auto output = run(communicator, call);
+  if (!output)
+    return describe(test, members.size()) + ": " + output.error().str();
+  if (*output != expectedOf(test, tensors, static_cast<int64_t>(self)))
     return describe(test, members.size()) + (inPlace ? ", in place" : "") + ": rank " +
            std::to_string(communicator.rank()) + " has a wrong result";
   return {};
@@ -253,7 +250,26 @@ plan::Plan randomMesh(std::mt19937_64 &random, int ranks) {
 
 } // namespace
 
-std::string checkCollectives(Communicator &communicator, uint64_t seed, int rounds) {
+Expected<Bytes> runOnHost(Communicator &communicator, const CollectiveCall &call) {
+  Bytes input = call.input, output(call.outputBytes);
+  Bytes scratch(call.work.scratch_bytes() + 64, std::byte(0x5a));
+  std::fill(scratch.begin(), scratch.end() - 64, std::byte(0xff));
+  const bool inPlace = call.work.in_place();
+  cpu::CollectivePointers pointers{input.data(), inPlace ? input.data() : output.data(), scratch.data()};
+  auto group = communicator.group(groupMembers(call.mesh, call.work.axes(), communicator.rank()));
+  // One thread or two.
+  const int threads = 1 + static_cast<int>(call.work.count() % 2);
+  cpu::Collective collective(call.work, call.dtype, pointers, std::move(group), cpu::ThreadPool(threads), "a test");
+  if (Status status = collective.run(); !status)
+    return tl::unexpected(std::move(status.error()));
+  if (!std::all_of(scratch.end() - 64, scratch.end(), [](std::byte byte) { return byte == std::byte(0x5a); }))
+    return error("it writes beyond its scratch");
+  if (!inPlace && input != call.input)
+    return error("its input has changed");
+  return inPlace ? input : output;
+}
+
+std::string checkCollectives(Communicator &communicator, uint64_t seed, int rounds, const RunCollective &run) {
   std::mt19937_64 random(seed); // the same draws on all ranks
   for (int round = 0; round < rounds; ++round) {
     plan::Plan mesh = randomMesh(random, communicator.size());
@@ -263,11 +279,9 @@ std::string checkCollectives(Communicator &communicator, uint64_t seed, int roun
         axes.Add(axis);
     if (axes.size() > 1 && random() % 3 == 0)
       axes.SwapElements(0, axes.size() - 1);
-    std::vector<int> members = groupMembers(mesh, axes, communicator.rank());
-    Case test = randomCase(random, static_cast<int64_t>(members.size()));
+    Case test = randomCase(random, static_cast<int64_t>(groupSize(mesh, axes)));
     bool inPlace = test.kind == plan::Collective::ALL_REDUCE && random() % 2 == 0;
-    int threads = 1 + static_cast<int>(random() % 2);
-    std::string problem = runCase(test, communicator, members, seed + static_cast<uint64_t>(round), inPlace, threads);
+    std::string problem = runCase(test, communicator, mesh, axes, seed + static_cast<uint64_t>(round), inPlace, run);
     if (!problem.empty())
       return "round " + std::to_string(round) + ": " + problem;
   }
