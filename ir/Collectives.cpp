@@ -5,6 +5,7 @@
 //
 //===----------------------------------------------------------------------------------------------------------------===//
 
+#include "ir/Infer.h"
 #include "ir/Ops.h"
 #include "ir/Reshard.h"
 #include "ir/TensorBuilder.h"
@@ -113,10 +114,14 @@ LogicalResult verifyTransition(Operation *op, ArrayAttr axesAttr, Side before, S
     auto differ = [](const Side &a, const Side &b) {
       return a.kind != b.kind || (a.kind == AxisKind::Shard && a.dim != b.dim);
     };
-    if (differ(was, mustBe) || differ(is, mustBecome))
-      return op->emitOpError() << "on mesh axis '" << layout.getAxes()[axis].getValue() << "' makes "
-                               << draw(mustBecome) << " of " << draw(mustBe) << ", but its types say " << from
-                               << " and " << to;
+    if (differ(was, mustBe) || differ(is, mustBecome)) {
+      InFlightDiagnostic error = op->emitOpError();
+      error << "on mesh axis '" << layout.getAxes()[axis].getValue() << "' makes " << draw(mustBecome) << " of "
+            << draw(mustBe) << ", but its types say " << from << " and " << to;
+      if (std::string origin = describeOrigin(op->getOperand(0), axis); !origin.empty())
+        error.attachNote() << "its operand is " << draw(was) << origin;
+      return error;
+    }
   }
   return success(succeeded(checkMinorMost(op, layout, group, before)) &&
                  succeeded(checkMinorMost(op, result, group, after)));

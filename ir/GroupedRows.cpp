@@ -45,7 +45,7 @@ LogicalResult GroupRowsOp::inferReturnTypes(MLIRContext *context, std::optional<
   int64_t blocks = mostBlocks(expert.getDimSize(1) * expert.getDimSize(2), experts, block);
   results.assign(
       {expert, RankedTensorType::get({1, groups, blocks * block}, i32), RankedTensorType::get({groups, blocks}, i32)});
-  return inferLayouts(loc, layoutRule(adaptor), adaptor.getOperands().getTypes(), results);
+  return inferLayouts(loc, layoutRule(adaptor), adaptor.getOperands(), results);
 }
 
 FailureOr<SmallVector<Value>> GroupRowsOp::decompose(OpBuilder &builder) {
@@ -136,7 +136,7 @@ LogicalResult GroupedDotOp::inferReturnTypes(MLIRContext *, std::optional<Locati
   bool transposed = adaptor.getTransposed();
   if (weight.getDimSize(transposed ? rank - 1 : rank - 2) != rows.getDimSize(1))
     return emitOptionalError(loc, "grouped_dot of ", rows, " with weights ", weight, transposed ? " transposed" : "");
-  return inferLike(loc, layoutRule(adaptor), adaptor.getOperands().getTypes(),
+  return inferLike(loc, layoutRule(adaptor), adaptor.getOperands(),
                    {rows.getDimSize(0), weight.getDimSize(transposed ? rank - 2 : rank - 1)}, rows.getElementType(),
                    results);
 }
@@ -196,7 +196,7 @@ LogicalResult GroupedDotWeightGradOp::inferReturnTypes(MLIRContext *, std::optio
   if (!adaptor.getSeparate())
     shape.insert(shape.begin(), experts);
   results.assign(adaptor.getSeparate() ? experts : 1, RankedTensorType::get(shape, lhs.getElementType()));
-  return inferLayouts(loc, layoutRule(adaptor), adaptor.getOperands().getTypes(), results);
+  return inferLayouts(loc, layoutRule(adaptor), adaptor.getOperands(), results);
 }
 
 Cost GroupedDotWeightGradOp::getCost() {

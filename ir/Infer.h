@@ -11,8 +11,17 @@
 
 namespace moe::ir {
 
+/// `inferLayouts` of values, which messages call by name.
+llvm::LogicalResult inferLayouts(std::optional<mlir::Location> loc, const LayoutRule &rule, mlir::ValueRange operands,
+                                 llvm::MutableArrayRef<mlir::Type> results);
+
+/// Of a value, for messages: `'NAME'`, and the pass that made it lie as it does on mesh axis `axis`: the one that has
+/// inserted the nearest operation between ranks above it. `('decoder.fc1.weight', from insert-fsdp)`, with a space
+/// before it; empty if neither is known.
+std::string describeOrigin(mlir::Value value, unsigned axis);
+
 /// Appends the type of `shape` and `element` whose layout follows from those of `operands` by `rule`.
-llvm::LogicalResult inferLike(std::optional<mlir::Location> loc, const LayoutRule &rule, mlir::TypeRange operands,
+llvm::LogicalResult inferLike(std::optional<mlir::Location> loc, const LayoutRule &rule, mlir::ValueRange operands,
                               llvm::ArrayRef<int64_t> shape, mlir::Type element,
                               llvm::SmallVectorImpl<mlir::Type> &results);
 

@@ -29,7 +29,7 @@ MOE_INFER(LayerNormOp) {
       return emitOptionalError(loc, "layer_norm of ", type, " needs scale and bias of size ", type.getShape().back());
   RankedTensorType rows = withShape(type, type.getShape().drop_back());
   results.assign({type, rows, rows});
-  return inferLayouts(loc, layoutRule(adaptor), adaptor.getOperands().getTypes(), results);
+  return inferLayouts(loc, layoutRule(adaptor), adaptor.getOperands(), results);
 }
 
 MOE_INFER(RmsNormOp) {
@@ -39,7 +39,7 @@ MOE_INFER(RmsNormOp) {
   if (typeOf(adaptor.getScale()).getShape() != type.getShape().take_back())
     return emitOptionalError(loc, "rms_norm of ", type, " needs a scale of size ", type.getShape().back());
   results.assign({type, withShape(type, type.getShape().drop_back())});
-  return inferLayouts(loc, layoutRule(adaptor), adaptor.getOperands().getTypes(), results);
+  return inferLayouts(loc, layoutRule(adaptor), adaptor.getOperands(), results);
 }
 
 MOE_INFER(SoftmaxCrossEntropyOp) {
@@ -51,7 +51,7 @@ MOE_INFER(SoftmaxCrossEntropyOp) {
     return emitOptionalError(loc, "softmax_cross_entropy needs at least one class, got ", logits);
   RankedTensorType rows = withShape(logits, logits.getShape().drop_back());
   results.assign({rows, rows});
-  return inferLayouts(loc, layoutRule(adaptor), adaptor.getOperands().getTypes(), results);
+  return inferLayouts(loc, layoutRule(adaptor), adaptor.getOperands(), results);
 }
 
 //===----------------------------------------------------------------------------------------------------------------===//
@@ -125,7 +125,7 @@ MOE_INFER(AttentionOp) {
     return failure();
   RankedTensorType q = typeOf(adaptor.getQuery());
   results.assign({q, lseType(q)});
-  return inferLayouts(loc, layoutRule(adaptor), adaptor.getOperands().getTypes(), results);
+  return inferLayouts(loc, layoutRule(adaptor), adaptor.getOperands(), results);
 }
 
 MOE_INFER(AttentionBackwardOp) {
@@ -140,7 +140,7 @@ MOE_INFER(AttentionBackwardOp) {
     return emitOptionalError(loc, "attention_backward needs result and result_grad like the query ", q,
                              " and lse of type ", lseType(q));
   results.assign({q, k, k});
-  return inferLayouts(loc, layoutRule(adaptor), adaptor.getOperands().getTypes(), results);
+  return inferLayouts(loc, layoutRule(adaptor), adaptor.getOperands(), results);
 }
 
 /// Multiply-adds of `products` matrix products over all visible (query, key) pairs; `window` 0: no limit.
@@ -190,7 +190,7 @@ MOE_INFER(RouteOp) {
   auto tensor = [&](ArrayRef<int64_t> shape, Type element) { return RankedTensorType::get(shape, element); };
   results.assign({tensor({g, s, k}, i32), tensor({g, s, k}, i32), tensor({g, s, k}, f32), tensor({e, g, c}, i32),
                   tensor({g}, f32), logits, tensor({g, e}, f32), tensor({g, 9}, f32)});
-  return inferLayouts(loc, layoutRule(adaptor), adaptor.getOperands().getTypes(), results);
+  return inferLayouts(loc, layoutRule(adaptor), adaptor.getOperands(), results);
 }
 
 MOE_INFER(RouteBackwardOp) {
@@ -205,7 +205,7 @@ MOE_INFER(RouteBackwardOp) {
       typeOf(adaptor.getFirstFraction()).getShape() != ArrayRef<int64_t>({probs.getDimSize(0), probs.getDimSize(2)}))
     return emitOptionalError(loc, "route_backward needs aux_grad [G] and first_fraction [G,E]");
   results.push_back(probs);
-  return inferLayouts(loc, layoutRule(adaptor), adaptor.getOperands().getTypes(), results);
+  return inferLayouts(loc, layoutRule(adaptor), adaptor.getOperands(), results);
 }
 
 /// Checks expert, slot [G,S,K], token [E,G,C], weight [G,S,K] and rows [E,G,C,M] or input [G,S,M] against each other.
@@ -228,7 +228,7 @@ MOE_INFER(DispatchOp) {
     return emitOptionalError(loc, "dispatch needs tokens [G,S,M] for expert ", e, ", got ", x);
   SmallVector<int64_t> shape(t.getShape());
   shape.push_back(x.getDimSize(2));
-  return inferLike(loc, layoutRule(adaptor), adaptor.getOperands().getTypes(), shape, x.getElementType(), results);
+  return inferLike(loc, layoutRule(adaptor), adaptor.getOperands(), shape, x.getElementType(), results);
 }
 
 MOE_INFER(CombineOp) {
@@ -237,7 +237,7 @@ MOE_INFER(CombineOp) {
     return failure();
   if (rows.getRank() != 4 || rows.getShape().take_front(3) != t.getShape())
     return emitOptionalError(loc, "combine needs rows [E,G,C,M] for token ", t, ", got ", rows);
-  return inferLike(loc, layoutRule(adaptor), adaptor.getOperands().getTypes(),
+  return inferLike(loc, layoutRule(adaptor), adaptor.getOperands(),
                    {e.getDimSize(0), e.getDimSize(1), rows.getDimSize(3)}, rows.getElementType(), results);
 }
 
@@ -248,8 +248,7 @@ MOE_INFER(RoutedDotOp) {
       x.getShape().take_front(2) != e.getShape().take_front(2) || x.getDimSize(2) != rows.getDimSize(3) ||
       rows.getDimSize(1) != x.getDimSize(0))
     return emitOptionalError(loc, "routed_dot of ", x, " with ", rows, " by ", e);
-  return inferLike(loc, layoutRule(adaptor), adaptor.getOperands().getTypes(), e.getShape(), x.getElementType(),
-                   results);
+  return inferLike(loc, layoutRule(adaptor), adaptor.getOperands(), e.getShape(), x.getElementType(), results);
 }
 
 //===----------------------------------------------------------------------------------------------------------------===//
@@ -304,15 +303,35 @@ LogicalResult StateOp::verifySymbolUses(SymbolTableCollection &symbols) {
   return success();
 }
 
+/// "shard(1)"
+static std::string drawn(LayoutAttr layout, unsigned axis) {
+  std::string kind = stringifyAxisKind(layout.kind(axis)).str();
+  return layout.kind(axis) == AxisKind::Shard ? kind + "(" + std::to_string(layout.getDims()[axis]) + ")" : kind;
+}
+
 /// In the program of one rank tensors have no layout, but states keep theirs.
 static LogicalResult verifyStateUse(Operation *op, FlatSymbolRefAttr name, Type type, SymbolTableCollection &symbols) {
   auto state = symbols.lookupNearestSymbolFrom<StateOp>(op, name);
   if (!state)
     return op->emitOpError() << "refers to " << name << ", which is no moe.state";
   RankedTensorType declared = state.getTensorType();
-  if (declared != type && RankedTensorType::get(declared.getShape(), declared.getElementType()) != type)
-    return op->emitOpError() << "uses " << name << " as " << type << ", but it is " << state.getType();
-  return success();
+  if (declared == type || RankedTensorType::get(declared.getShape(), declared.getElementType()) == type)
+    return success();
+  InFlightDiagnostic error = op->emitOpError();
+  error << "uses " << name << " as " << type << ", but it is " << state.getType();
+  auto is = dyn_cast_if_present<LayoutAttr>(declared.getEncoding());
+  auto used = dyn_cast_if_present<LayoutAttr>(cast<RankedTensorType>(type).getEncoding());
+  if (!is || !used || is.getAxes() != used.getAxes())
+    return error;
+  for (unsigned axis = 0; axis < is.getAxes().size(); ++axis)
+    if (is.with(axis, used.kind(axis), used.getDims()[axis]) != is)
+      error.attachNote() << "on mesh axis '" << is.getAxes()[axis].getValue() << "' it is " << drawn(is, axis)
+                         << ", but "
+                         << (isa<WriteOp>(op) ? "what is written" + describeOrigin(op->getOperand(0), axis)
+                                              : "what is read")
+                         << " is " << drawn(used, axis)
+                         << (used.kind(axis) == AxisKind::Partial ? "; reduce it first" : "");
+  return error;
 }
 
 LogicalResult ReadOp::verifySymbolUses(SymbolTableCollection &symbols) {

@@ -14,7 +14,7 @@ using namespace mlir;
 
 namespace moe::ir {
 
-LogicalResult inferLike(std::optional<Location> loc, const LayoutRule &rule, TypeRange operands,
+LogicalResult inferLike(std::optional<Location> loc, const LayoutRule &rule, ValueRange operands,
                         ArrayRef<int64_t> shape, Type element, SmallVectorImpl<Type> &results) {
   results.push_back(RankedTensorType::get(shape, element));
   return inferLayouts(loc, rule, operands, MutableArrayRef(results).take_back());
@@ -99,7 +99,7 @@ template <typename Op> static bool takes(Type element) {
     if (!takes<OP>(typeOf(adaptor.getLhs()).getElementType()))                                                         \
       return emitOptionalError(loc, "'", OP::getOperationName(), "' is not defined on ", adaptor.getLhs().getType());  \
     RankedTensorType type = typeOf(adaptor.getLhs());                                                                  \
-    return inferLike(loc, binaryRule<OP>(adaptor.getLhs()), adaptor.getOperands().getTypes(), type.getShape(),         \
+    return inferLike(loc, binaryRule<OP>(adaptor.getLhs()), adaptor.getOperands(), type.getShape(),                    \
                      type.getElementType(), results);                                                                  \
   }
 MOE_INFER_BINARY(AddOp)
@@ -119,8 +119,7 @@ MOE_INFER(AddNOp) {
   for (Value input : adaptor.getInputs())
     if (!sameButLayout(input.getType(), type))
       return emitOptionalError(loc, "'moe.add_n' needs operands of one type, got ", type, " and ", input.getType());
-  return inferLike(loc, layoutRule(adaptor), adaptor.getOperands().getTypes(), type.getShape(), type.getElementType(),
-                   results);
+  return inferLike(loc, layoutRule(adaptor), adaptor.getOperands(), type.getShape(), type.getElementType(), results);
 }
 
 MOE_INFER(IsFiniteOp) {
@@ -243,7 +242,7 @@ MOE_INFER(TransposeOp) {
   SmallVector<int64_t> shape;
   for (int64_t dim : adaptor.getPermutation())
     shape.push_back(type.getDimSize(dim));
-  return inferLike(loc, layoutRule(adaptor), adaptor.getInput().getType(), shape, type.getElementType(), results);
+  return inferLike(loc, layoutRule(adaptor), adaptor.getInput(), shape, type.getElementType(), results);
 }
 
 MOE_INFER(SliceOp) {
@@ -259,7 +258,7 @@ MOE_INFER(SliceOp) {
                                " does not fit ", type);
     shape.push_back((limits[d] - starts[d] + strides[d] - 1) / strides[d]);
   }
-  return inferLike(loc, layoutRule(adaptor), adaptor.getInput().getType(), shape, type.getElementType(), results);
+  return inferLike(loc, layoutRule(adaptor), adaptor.getInput(), shape, type.getElementType(), results);
 }
 
 MOE_INFER(PadOp) {
@@ -275,7 +274,7 @@ MOE_INFER(PadOp) {
     int64_t size = type.getDimSize(d);
     shape.push_back(low[d] + high[d] + size + std::max<int64_t>(size - 1, 0) * interior[d]);
   }
-  return inferLike(loc, layoutRule(adaptor), adaptor.getInput().getType(), shape, type.getElementType(), results);
+  return inferLike(loc, layoutRule(adaptor), adaptor.getInput(), shape, type.getElementType(), results);
 }
 
 MOE_INFER(ConcatOp) {
@@ -296,7 +295,7 @@ MOE_INFER(ConcatOp) {
         return emitOptionalError(loc, "concat operands differ in dimension ", d, ": ", first, " and ", type);
     shape[dim] += type.getDimSize(dim);
   }
-  return inferLike(loc, layoutRule(adaptor), adaptor.getInputs().getTypes(), shape, first.getElementType(), results);
+  return inferLike(loc, layoutRule(adaptor), adaptor.getInputs(), shape, first.getElementType(), results);
 }
 
 MOE_INFER(ReduceOp) {
@@ -310,7 +309,7 @@ MOE_INFER(ReduceOp) {
     else if (type.getDimSize(d) == 0 && adaptor.getKind() != ReduceKind::Sum)
       return emitOptionalError(loc, "maximum or minimum of nothing: dimension ", d, " is empty");
   }
-  return inferLike(loc, layoutRule(adaptor), adaptor.getInput().getType(), shape, type.getElementType(), results);
+  return inferLike(loc, layoutRule(adaptor), adaptor.getInput(), shape, type.getElementType(), results);
 }
 
 MOE_INFER(CumsumOp) {
@@ -355,7 +354,7 @@ MOE_INFER(DotOp) {
   for (int64_t d = 0; d < rhs.getRank(); ++d)
     if (!llvm::is_contained(rhsUsed, d))
       shape.push_back(rhs.getDimSize(d));
-  return inferLike(loc, layoutRule(adaptor), {lhs, rhs}, shape, lhs.getElementType(), results);
+  return inferLike(loc, layoutRule(adaptor), adaptor.getOperands(), shape, lhs.getElementType(), results);
 }
 
 static SmallVector<int64_t> freeDims(int64_t rank, ArrayRef<int64_t> batch, ArrayRef<int64_t> contract) {
@@ -386,7 +385,7 @@ MOE_INFER(GatherOp) {
     return emitOptionalError(loc, "gather needs a table with rows");
   SmallVector<int64_t> shape(index.getShape());
   llvm::append_range(shape, table.getShape().drop_front());
-  return inferLike(loc, layoutRule(adaptor), {table, index}, shape, table.getElementType(), results);
+  return inferLike(loc, layoutRule(adaptor), adaptor.getOperands(), shape, table.getElementType(), results);
 }
 
 LogicalResult ScatterAddOp::verify() {

@@ -5,7 +5,9 @@
 //===--------------------------------------------------------------------------------------------------------------===//
 
 #include "ir/LayoutRule.h"
+#include "ir/Infer.h"
 #include "ir/Ops.h"
+#include "ir/Reshard.h"
 
 using namespace mlir;
 
@@ -105,11 +107,11 @@ public:
       int64_t dim = layout.getDims()[axis];
       int factor = rule.operands[i][dim];
       if (factor == LayoutRule::whole)
-        return complain(axis, operand(i), " is split along dimension ", dim,
+        return complain(axis, operand(axis, i), " is split along dimension ", dim,
                         ", which this operation needs whole: ", type, "; gather it first");
       if (splitter && factor != state.factor)
-        return complain(axis, operand(i), " is split along another dimension than ", operand(*splitter), ": ", type,
-                        " and ", types[*splitter], "; gather or exchange one of them");
+        return complain(axis, operand(axis, i), " is split along another dimension than ", operand(axis, *splitter),
+                        ": ", type, " and ", types[*splitter], "; gather or exchange one of them");
       state.factor = factor;
       splitter = i;
     }
@@ -117,7 +119,7 @@ public:
       return failure();
     if (!partial.empty() && !splitter) {
       if (!llvm::is_contained(rule.linear, ArrayRef<unsigned>(partial)))
-        return complain(axis, operand(partial.front()), " is a partial sum: ", types[partial.front()],
+        return complain(axis, operand(axis, partial.front()), " is a partial sum: ", types[partial.front()],
                         rule.linear.empty() ? ", and this operation is not linear in it"
                                             : ", and this operation is linear only in other sets of operands",
                         "; reduce it over '", axisName(axis), "' first");
@@ -142,37 +144,33 @@ private:
     return emitOptionalError(loc, "on mesh axis '", axisName(axis), "' ", std::forward<Parts>(parts)...);
   }
 
-  /// "operand 0 (the_tensor)"
-  std::string operand(unsigned i) {
-    std::string text = "operand " + std::to_string(i);
-    if (i < values.size())
-      if (auto name = values[i].getLoc()->findInstanceOf<NameLoc>())
-        text += " ('" + name.getName().str() + "')";
-    return text;
+  /// "operand 0 ('the_tensor', from insert-fsdp)"
+  std::string operand(unsigned axis, unsigned i) {
+    return "operand " + std::to_string(i) + (i < values.size() ? describeOrigin(values[i], axis) : "");
   }
 
   LogicalResult checkSplit(unsigned axis, unsigned splitter, int factor, ArrayRef<unsigned> partial) {
     const bool wantsPartial = llvm::is_contained(rule.partialWith, factor);
     for (unsigned i : rule.partialOperands)
       if (wantsPartial && !llvm::is_contained(partial, i))
-        return complain(axis, operand(splitter), " is split, so ", operand(i),
+        return complain(axis, operand(axis, splitter), " is split, so ", operand(axis, i),
                         " must be what each rank has of it, a partial sum: ", types[splitter], " and ", types[i],
                         "; take the latter from as_partial or own_slots");
     if (wantsPartial)
       partial = {};
     if (!partial.empty())
-      return complain(axis, operand(splitter), " is split and ", operand(partial.front()),
+      return complain(axis, operand(axis, splitter), " is split and ", operand(axis, partial.front()),
                       " a partial sum: ", types[splitter], " and ", types[partial.front()],
                       "; reduce the latter first");
     for (auto [i, type] : llvm::enumerate(types)) {
       auto layout = dyn_cast_if_present<LayoutAttr>(cast<RankedTensorType>(type).getEncoding());
       if (llvm::is_contained(rule.operands[i], factor) && (!layout || layout.kind(axis) != AxisKind::Shard))
-        return complain(axis, operand(i), " is whole where ", operand(splitter), " is split: ", type, " and ",
-                        types[splitter], "; take a slice of the former or gather the latter");
+        return complain(axis, operand(axis, i), " is whole where ", operand(axis, splitter), " is split: ", type,
+                        " and ", types[splitter], "; take a slice of the former or gather the latter");
     }
     for (const LayoutRule::Dims &dims : rule.results)
       if (!llvm::is_contained(dims, factor) && !llvm::is_contained(rule.summed, factor))
-        return complain(axis, operand(splitter),
+        return complain(axis, operand(axis, splitter),
                         " is split along a dimension that a result is neither split along nor a ",
                         "sum over: ", types[splitter], "; gather it first");
     return success();
@@ -193,9 +191,30 @@ std::pair<AxisKind, int64_t> lies(const AxisState &state, const LayoutRule::Dims
 
 } // namespace
 
-LogicalResult inferLayouts(std::optional<Location> loc, const LayoutRule &rule, TypeRange operands,
-                           MutableArrayRef<Type> results) {
-  Inference inference(loc, rule, operands, {});
+std::string describeOrigin(Value value, unsigned axis) {
+  std::string text;
+  if (auto name = value.getLoc()->findInstanceOf<NameLoc>())
+    text = "'" + name.getName().str() + "'";
+  auto liesWhole = [&](Value other) {
+    auto layout = dyn_cast_if_present<LayoutAttr>(typeOf(other).getEncoding());
+    return !layout || layout.kind(axis) == AxisKind::Replicate;
+  };
+  // Up through what has the layout of its operands; far enough for any layer, without an end for none.
+  Operation *op = value.getDefiningOp();
+  for (int steps = 0; steps < 1000 && op; ++steps) {
+    if (auto pass = op->getAttrOfType<StringAttr>(kInsertedByAttr)) {
+      text += (text.empty() ? "from " : ", from ") + pass.getValue().str();
+      break;
+    }
+    auto above = llvm::find_if_not(op->getOperands(), liesWhole);
+    op = above == op->operand_end() ? nullptr : (*above).getDefiningOp();
+  }
+  return text.empty() ? text : " (" + text + ")";
+}
+
+static LogicalResult inferLayouts(std::optional<Location> loc, const LayoutRule &rule, TypeRange operands,
+                                  ValueRange values, MutableArrayRef<Type> results) {
+  Inference inference(loc, rule, operands, values);
   FailureOr<LayoutAttr> mesh = inference.mesh();
   if (failed(mesh))
     return failure();
@@ -219,6 +238,16 @@ LogicalResult inferLayouts(std::optional<Location> loc, const LayoutRule &rule, 
                                        LayoutAttr::get(type.getContext(), (*mesh).getAxes(), kinds[r], dims[r]));
   }
   return success();
+}
+
+LogicalResult inferLayouts(std::optional<Location> loc, const LayoutRule &rule, TypeRange operands,
+                           MutableArrayRef<Type> results) {
+  return inferLayouts(loc, rule, operands, {}, results);
+}
+
+LogicalResult inferLayouts(std::optional<Location> loc, const LayoutRule &rule, ValueRange operands,
+                           MutableArrayRef<Type> results) {
+  return inferLayouts(loc, rule, operands.getTypes(), operands, results);
 }
 
 RankedTensorType dualType(RankedTensorType type) {

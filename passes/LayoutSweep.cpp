@@ -6,6 +6,7 @@
 
 #include "passes/LayoutSweep.h"
 
+#include "ir/Infer.h"
 #include "ir/Reshard.h"
 #include "llvm/ADT/DenseMap.h"
 #include "llvm/ADT/DenseSet.h"
@@ -160,7 +161,7 @@ private:
   /// Result types from those of the operands.
   LogicalResult retype(Operation *op, const LayoutRule &rule, ArrayRef<RankedTensorType> wholeResults) {
     SmallVector<Type> types(op->getResultTypes());
-    if (failed(inferLayouts(op->getLoc(), rule, op->getOperandTypes(), types)))
+    if (failed(inferLayouts(op->getLoc(), rule, op->getOperands(), types)))
       return failure();
     for (auto [result, type, whole] : llvm::zip_equal(op->getResults(), types, wholeResults)) {
       FailureOr<RankedTensorType> part = partType(op->getLoc(), whole, layoutOf(type), mesh);

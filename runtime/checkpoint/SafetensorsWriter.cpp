@@ -60,6 +60,9 @@ static std::string headerText(const std::vector<Tensor> &tensors, const std::map
 /// Fetched bytes go through a buffer of this size: large enough to hide what starting a copy costs.
 static constexpr uint64_t kPiece = uint64_t{32} << 20;
 
+/// What was written is read again through one of this size: small beside what the certificate of a rank promises.
+static constexpr uint64_t kReadAgain = uint64_t{1} << 20;
+
 /// Calls `take` with the tensor's bytes, in one or several pieces.
 static Status forEachPiece(const TensorView &tensor, std::vector<std::byte> &buffer,
                            const std::function<Status(std::span<const std::byte>)> &take) {
@@ -117,10 +120,10 @@ Status writeSafetensors(const std::filesystem::path &path, std::vector<TensorVie
 static Status finishFile(AtomicFile &file, const std::string &header, uint64_t dataBytes) {
   Digest sum;
   sum.add(header);
-  std::vector<std::byte> buffer(std::min(dataBytes, kPiece));
+  std::vector<std::byte> buffer(std::min(dataBytes, kReadAgain));
   const uint64_t data = sizeof(uint64_t) + header.size();
-  for (uint64_t offset = 0; offset < dataBytes; offset += kPiece) {
-    std::span<std::byte> piece = std::span(buffer).first(std::min(dataBytes - offset, kPiece));
+  for (uint64_t offset = 0; offset < dataBytes; offset += kReadAgain) {
+    std::span<std::byte> piece = std::span(buffer).first(std::min(dataBytes - offset, kReadAgain));
     if (Status status = file.readAt(data + offset, piece); !status)
       return status;
     sum.add(piece);

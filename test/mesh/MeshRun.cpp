@@ -17,6 +17,7 @@
 #include "passes/Pipeline.h"
 #include "passes/Rematerialize.h"
 #include "test/ir/LayoutCases.h"
+#include <algorithm>
 #include <filesystem>
 #include <gtest/gtest.h>
 #include <sstream>
@@ -211,7 +212,7 @@ MeshModel::MeshModel(const ModelSpec &spec) : spec(spec) {
                                     "16",
                                     "--moe-gating-use-fp32",
                                     "--moe-gate-loss-wt",
-                                    "0.1",
+                                    std::to_string(spec.gateLossWeight),
                                     "--moe-second-expert-policy",
                                     "sampling",
                                     "-o",
@@ -261,8 +262,12 @@ std::optional<Trained> MeshModel::train(const Parallel &how, int updates, std::s
     return std::nullopt;
   ScopedDiagnosticHandler handler(&context, [&](mlir::Diagnostic &diagnostic) { messages += text(diagnostic); });
   Ranks ranks(*module, how);
-  for (const std::string &name : parameters(*module))
-    ranks.write(name, drawn(name, typeOfState(*module, name), how));
+  for (const std::string &name : parameters(*module)) {
+    HostTensor value = drawn(name, typeOfState(*module, name), how);
+    if (name == spec.huge)
+      std::fill(value.floats.end() - value.size() / value.shape[0], value.floats.end(), 1e200);
+    ranks.write(name, value);
+  }
   Trained trained;
   if (auto recompute = (*module)->getAttrOfType<DictionaryAttr>(ir::kRecomputeAttr))
     trained.recomputed = recompute.getAs<IntegerAttr>("operations").getInt();

@@ -22,6 +22,9 @@ struct ModelSpec {
   int64_t groups = 4, accumulate = 1;
   std::string optimizer = "{name: sgd, lr: 0.5}";
   double clipNorm = 0.05;
+  double gateLossWeight = 0.1;
+  /// Parameter whose last expert is far too large at first: no gradient it takes part in is finite. Empty: none.
+  std::string huge;
 };
 
 /// How it is made parallel.
