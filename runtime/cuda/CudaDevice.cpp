@@ -130,9 +130,13 @@ Status CudaDevice::initialize(const PlanFile &file, const DeviceOptions &options
   profile = options.profile;
   context.plan = plan;
   context.axisIndex = coordinatesOf(*plan, options.communicator ? options.communicator->rank() : 0);
+  const bool isOneOfMany = options.communicator && options.communicator->size() > 1;
+  if (isOneOfMany)
+    if (Status distinct = DeviceRanks::checkDevices(*options.communicator, info.number); !distinct)
+      return distinct;
   Status status = prepareMemoryAndCode(file, options.choices);
   // Ranks that others wait for say so if they can not go on.
-  if (options.communicator && options.communicator->size() > 1) {
+  if (isOneOfMany) {
     auto connected = DeviceRanks::connect(*options.communicator, *plan, info.number, status);
     if (!connected)
       return tl::unexpected(std::move(connected.error()));

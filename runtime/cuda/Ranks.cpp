@@ -153,6 +153,20 @@ void DeviceGroup::abort() {
 // DeviceRanks
 //===----------------------------------------------------------------------------------------------------------------===//
 
+Status DeviceRanks::checkDevices(Communicator &communicator, int device) {
+  auto devices = gatherNumbers(*communicator.all(), deviceDigest(device), kConnecting);
+  if (!devices)
+    return tl::unexpected(std::move(devices.error()));
+  // All ranks find the same, and one of them says it.
+  for (size_t i = 0; i < devices->size(); ++i)
+    for (size_t j = 0; j < i; ++j)
+      if ((*devices)[i] == (*devices)[j])
+        return error("two ranks use the same device", "ranks " + std::to_string(j) + " and " + std::to_string(i),
+                     "a machine runs as many ranks as CUDA_VISIBLE_DEVICES leaves it devices",
+                     "start fewer ranks on each machine");
+  return {};
+}
+
 Expected<std::unique_ptr<DeviceRanks>> DeviceRanks::connect(Communicator &communicator, const plan::Plan &plan,
                                                             int device, Status own) {
   std::unique_ptr<Group> all = communicator.all();
@@ -161,15 +175,6 @@ Expected<std::unique_ptr<DeviceRanks>> DeviceRanks::connect(Communicator &commun
     own = tl::unexpected(api.error());
   if (Agreed ready = moe::agree(*all, own, kConnecting); !ready.status)
     return tl::unexpected(std::move(ready.status.error()));
-  auto devices = gatherNumbers(*all, deviceDigest(device), kConnecting);
-  if (!devices)
-    return tl::unexpected(std::move(devices.error()));
-  for (size_t i = 0; i < devices->size(); ++i)
-    for (size_t j = 0; j < i; ++j)
-      if ((*devices)[i] == (*devices)[j])
-        return error("two ranks use the same device", "ranks " + std::to_string(j) + " and " + std::to_string(i),
-                     "a machine runs as many ranks as CUDA_VISIBLE_DEVICES leaves it devices",
-                     "start fewer ranks on each machine");
   std::unique_ptr<DeviceRanks> ranks(new DeviceRanks(communicator));
   for (const plan::Program &program : plan.programs())
     for (const plan::Step &step : program.steps()) {

@@ -75,8 +75,11 @@ private:
 /// All groups of a plan, for one rank.
 class DeviceRanks {
 public:
-  /// `own`: whether this rank is ready so far; `device` is its device, by number. Errors, on all ranks: one is not
-  /// ready, there is no NCCL, two ranks have the same device, NCCL does not work, a deadline is over.
+  /// Error, on all ranks: two have the same device. `device` is this rank's, by number.
+  static Status checkDevices(Communicator &communicator, int device);
+
+  /// `own`: whether this rank is ready so far. Errors, on all ranks: one is not ready, there is no NCCL, it does not
+  /// work, a deadline is over.
   static Expected<std::unique_ptr<DeviceRanks>> connect(Communicator &communicator, const plan::Plan &plan, int device,
                                                         Status own);
 

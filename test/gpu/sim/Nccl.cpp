@@ -65,6 +65,8 @@ public:
   }
 
   bool open(const std::string &name, int flags) {
+    if (descriptor >= 0)
+      ::close(descriptor);
     descriptor = ::shm_open(name.c_str(), flags, 0600);
     return descriptor >= 0;
   }
