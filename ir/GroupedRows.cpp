@@ -37,12 +37,15 @@ LogicalResult GroupRowsOp::inferReturnTypes(MLIRContext *context, std::optional<
   RankedTensorType expert = typeOf(adaptor.getExpert());
   Type i32 = IntegerType::get(context, 32);
   auto experts = static_cast<int64_t>(adaptor.getExperts()), block = static_cast<int64_t>(adaptor.getBlock());
+  auto parts = static_cast<int64_t>(adaptor.getParts());
   if (expert.getRank() != 3 || expert.getElementType() != i32 || expert.getNumElements() == 0)
     return emitOptionalError(loc, "group_rows needs experts [groups, tokens, choices] of i32, got ", expert);
   if (experts < 1 || block < 1)
     return emitOptionalError(loc, "group_rows needs experts and rows in a block, got ", experts, " and ", block);
+  if (parts < 1 || experts % parts != 0)
+    return emitOptionalError(loc, "group_rows cannot make ", parts, " parts of ", experts, " experts");
   int64_t groups = expert.getDimSize(0);
-  int64_t blocks = mostBlocks(expert.getDimSize(1) * expert.getDimSize(2), experts, block);
+  int64_t blocks = parts * mostBlocks(expert.getDimSize(1) * expert.getDimSize(2), experts / parts, block);
   results.assign(
       {expert, RankedTensorType::get({1, groups, blocks * block}, i32), RankedTensorType::get({groups, blocks}, i32)});
   return inferLayouts(loc, layoutRule(adaptor), adaptor.getOperands(), results);
@@ -52,7 +55,8 @@ FailureOr<SmallVector<Value>> GroupRowsOp::decompose(OpBuilder &builder) {
   TensorBuilder b(builder, getLoc());
   RankedTensorType type = typeOf(getExpert()), token = typeOf(getToken()), blocks = typeOf(getBlockExpert());
   int64_t groups = type.getDimSize(0), choices = type.getDimSize(1) * type.getDimSize(2);
-  auto experts = static_cast<int64_t>(getExperts());
+  auto experts = static_cast<int64_t>(getExperts()), parts = static_cast<int64_t>(getParts());
+  const int64_t partExperts = experts / parts, partBlocks = blocks.getDimSize(1) / parts;
   auto block = static_cast<double>(getBlock());
   Value chosen = b.reshape(getExpert(), {groups, choices});
   auto count = [&](Value condition, int64_t dim) {
@@ -60,23 +64,26 @@ FailureOr<SmallVector<Value>> GroupRowsOp::decompose(OpBuilder &builder) {
     return b.reduce(ReduceKind::Sum, b.select(condition, b.splat(numbers, 1), b.splat(numbers, 0)), {dim});
   };
 
-  // Where the rows of each expert start, [G,E], in blocks: those that the experts before it take.
+  // Where the rows of each expert start, [G,parts,experts of a part], in blocks: those that the experts before it take,
+  // and all parts before.
   SmallVector<int64_t> hits{groups, choices, experts};
   Value each = b.broadcast(chosen, hits, {0, 1});
   Value sizes = count(b.compare(ComparePredicate::EQ, each, b.iota(typeOf(each), 2)), 1);
   Value needed = b.div(b.add(sizes, block - 1), b.splatLike(sizes, block));
-  Value last = CumsumOp::create(builder, getLoc(), needed, 1, false, false);
-  Value first = b.sub(last, needed);
+  needed = b.reshape(needed, {groups, parts, partExperts});
+  Value last = CumsumOp::create(builder, getLoc(), needed, 2, false, false);
+  Value before = b.mul(b.iota(typeOf(last), 1), static_cast<double>(partBlocks));
+  Value first = b.reshape(b.add(b.sub(last, needed), before), {groups, experts});
 
   // Slot of each choice: the start of its expert's rows, and the earlier choices of this expert.
   SmallVector<int64_t> pairs{groups, choices, choices};
   Value own = b.broadcast(chosen, pairs, {0, 1}), other = b.broadcast(chosen, pairs, {0, 2});
   Value earlier = b.compare(ComparePredicate::LT, b.iota(typeOf(own), 2), b.iota(typeOf(own), 1));
-  Value before = count(b.conj(b.compare(ComparePredicate::EQ, own, other), earlier), 2);
+  Value rank = count(b.conj(b.compare(ComparePredicate::EQ, own, other), earlier), 2);
   Value isOwn = b.compare(ComparePredicate::EQ, each, b.iota(typeOf(each), 2));
   Value starts = b.broadcast(first, hits, {0, 2});
   Value start = b.reduce(ReduceKind::Sum, b.select(isOwn, starts, b.splatLike(starts, 0)), {2});
-  Value row = b.add(b.mul(start, block), before);
+  Value row = b.add(b.mul(start, block), rank);
   Value absent = b.compare(ComparePredicate::LT, chosen, b.splatLike(chosen, 0));
   Value slot = b.select(absent, b.splatLike(row, -1), row);
 
@@ -87,28 +94,72 @@ FailureOr<SmallVector<Value>> GroupRowsOp::decompose(OpBuilder &builder) {
   Value holds = b.compare(ComparePredicate::EQ, rowOf, b.iota(numbers, 1));
   Value holder = b.reduce(ReduceKind::Max, b.select(holds, b.iota(numbers, 2), b.splat(numbers, -1)), {2});
 
-  // A block belongs to the first expert whose rows end after it.
-  SmallVector<int64_t> ends{groups, blocks.getDimSize(1), experts};
-  Value end = b.broadcast(last, ends, {0, 2});
-  Value expertOf = count(b.compare(ComparePredicate::LE, end, b.iota(typeOf(end), 1)), 2);
-  Value none = b.compare(ComparePredicate::GE, expertOf, b.splatLike(expertOf, static_cast<double>(experts)));
+  // A block belongs to the first expert of its part whose rows end after it.
+  SmallVector<int64_t> ends{groups, parts, partBlocks, partExperts};
+  Value end = b.broadcast(last, ends, {0, 1, 3});
+  Value expertOf = count(b.compare(ComparePredicate::LE, end, b.iota(typeOf(end), 2)), 3);
+  Value none = b.compare(ComparePredicate::GE, expertOf, b.splatLike(expertOf, static_cast<double>(partExperts)));
+  Value blockExpert = b.select(none, b.splatLike(expertOf, -1), expertOf);
   return SmallVector<Value>{b.reshape(slot, type.getShape()), b.reshape(holder, token.getShape()),
-                            b.select(none, b.splatLike(expertOf, -1), expertOf)};
+                            b.reshape(blockExpert, blocks.getShape())};
 }
 
 //===----------------------------------------------------------------------------------------------------------------===//
 // grouped_dot
 //===----------------------------------------------------------------------------------------------------------------===//
 
+namespace {
+
+/// Rows of a table [G,R] in blocks [G,B], with weights of `experts` experts.
+struct BlockShape {
+  int64_t groups, rows, blocks, experts;
+  /// Attributes of grouped_dot.
+  int64_t partExperts, parts;
+
+  /// Rows that products are expected to have if each expert is chosen equally often: the choices, and half a block for
+  /// each expert. Empty blocks are skipped.
+  double expectedRows() const {
+    const int64_t block = rows / blocks;
+    const int64_t inPart = partExperts == 0 ? experts : partExperts, here = experts / inPart;
+    const int64_t partBlocks = blocks / here, padded = std::min(inPart, partBlocks);
+    const int64_t choices = std::max(partBlocks, partBlocks * block - padded * (block - 1));
+    const double expected = static_cast<double>(choices) / static_cast<double>(parts) +
+                            static_cast<double>(padded) * static_cast<double>(block - 1) / 2;
+    return static_cast<double>(groups * here) * std::min(expected, static_cast<double>(partBlocks * block));
+  }
+};
+
+bool isBlockTable(RankedTensorType rows, RankedTensorType blocks) {
+  return rows.getRank() == 3 && blocks.getRank() == 2 && blocks.getElementType().isInteger(32) &&
+         blocks.getDimSize(0) == rows.getDimSize(0) && blocks.getDimSize(1) != 0 &&
+         rows.getDimSize(1) % blocks.getDimSize(1) == 0;
+}
+
+/// `experts` weights for blocks in parts, as attributes of grouped_dot tell.
+LogicalResult verifyParts(std::optional<Location> loc, StringRef name, RankedTensorType blocks, int64_t experts,
+                          int64_t partExperts, int64_t parts, bool separate) {
+  if (partExperts < 0 || parts < 1 ||
+      (partExperts > 0 &&
+       (separate || experts % partExperts != 0 || blocks.getDimSize(1) % (experts / partExperts) != 0)))
+    return emitOptionalError(loc, name, " cannot have blocks ", blocks, " of parts of ", partExperts,
+                             " experts with weights of ", experts, separate ? " separate" : "", " experts");
+  return success();
+}
+
+} // namespace
+
+/// Where rows are in parts, those of a part and the weights of its experts are cut together.
 LayoutRule layoutRule(GroupedDotOp::Adaptor op) {
-  bool separate = typeOf(op.getWeights()[0]).getRank() == 2;
-  StringRef weight = op.getTransposed() ? (separate ? "nm" : ".nm") : (separate ? "mn" : ".mn");
-  SmallVector<StringRef> operands{"rm", "r"};
+  bool separate = typeOf(op.getWeights()[0]).getRank() == 2, inParts = op.getPartExperts() > 0;
+  StringRef weight = separate  ? (op.getTransposed() ? "nm" : "mn")
+                     : inParts ? (op.getTransposed() ? "rnm" : "rmn")
+                               : (op.getTransposed() ? ".nm" : ".mn");
+  SmallVector<StringRef> operands{"grm", "gr"};
   operands.append(op.getWeights().size(), weight);
   SmallVector<unsigned, 2> weights;
   for (unsigned i = 2; i < operands.size(); ++i)
     weights.push_back(i);
-  return LayoutRule::parse(operands, {"rn"}).summing("m").linearIn({0}).linearIn(std::move(weights));
+  return LayoutRule::parse(operands, {"grn"}).summing("m").linearIn({0}).linearIn(std::move(weights));
 }
 LayoutRule GroupedDotOp::getLayoutRule() {
   return layoutRule(Adaptor(getOperation()->getOperands(), *this));
@@ -117,11 +168,10 @@ LayoutRule GroupedDotOp::getLayoutRule() {
 LogicalResult GroupedDotOp::inferReturnTypes(MLIRContext *, std::optional<Location> loc, Adaptor adaptor,
                                              SmallVectorImpl<Type> &results) {
   RankedTensorType rows = typeOf(adaptor.getRows()), blocks = typeOf(adaptor.getBlockExpert());
-  if (rows.getRank() != 2 || blocks.getRank() != 1 || blocks.getDimSize(0) == 0 ||
-      rows.getDimSize(0) % blocks.getDimSize(0) != 0 || !blocks.getElementType().isInteger(32))
-    return emitOptionalError(loc,
-                             "grouped_dot needs rows [R,M] and block_expert [B] of i32 with R a multiple of B, got ",
-                             rows, " and ", blocks);
+  if (!isBlockTable(rows, blocks))
+    return emitOptionalError(
+        loc, "grouped_dot needs rows [G,R,M] and block_expert [G,B] of i32 with R a multiple of B, got ", rows, " and ",
+        blocks);
   if (adaptor.getWeights().empty())
     return emitOptionalError(loc, "grouped_dot needs weights");
   RankedTensorType weight = typeOf(adaptor.getWeights()[0]);
@@ -134,11 +184,15 @@ LogicalResult GroupedDotOp::inferReturnTypes(MLIRContext *, std::optional<Locati
     if (other.getType() != weight)
       return emitOptionalError(loc, "grouped_dot has weights of different types: ", weight, " and ", other.getType());
   bool transposed = adaptor.getTransposed();
-  if (weight.getDimSize(transposed ? rank - 1 : rank - 2) != rows.getDimSize(1))
+  if (weight.getDimSize(transposed ? rank - 1 : rank - 2) != rows.getDimSize(2))
     return emitOptionalError(loc, "grouped_dot of ", rows, " with weights ", weight, transposed ? " transposed" : "");
+  const int64_t experts = rank == 2 ? static_cast<int64_t>(adaptor.getWeights().size()) : weight.getDimSize(0);
+  if (failed(verifyParts(loc, "grouped_dot", blocks, experts, static_cast<int64_t>(adaptor.getPartExperts()),
+                         static_cast<int64_t>(adaptor.getParts()), rank == 2)))
+    return failure();
   return inferLike(loc, layoutRule(adaptor), adaptor.getOperands(),
-                   {rows.getDimSize(0), weight.getDimSize(transposed ? rank - 2 : rank - 1)}, rows.getElementType(),
-                   results);
+                   {rows.getDimSize(0), rows.getDimSize(1), weight.getDimSize(transposed ? rank - 2 : rank - 1)},
+                   rows.getElementType(), results);
 }
 
 int64_t GroupedDotOp::experts() {
@@ -146,7 +200,14 @@ int64_t GroupedDotOp::experts() {
 }
 
 Cost GroupedDotOp::getCost() {
-  return {2.0 * static_cast<double>(typeOf(getRows()).getNumElements()) * static_cast<double>(getType().getDimSize(1)),
+  RankedTensorType rows = typeOf(getRows());
+  const BlockShape shape{rows.getDimSize(0),
+                         rows.getDimSize(1),
+                         typeOf(getBlockExpert()).getDimSize(1),
+                         experts(),
+                         static_cast<int64_t>(getPartExperts()),
+                         static_cast<int64_t>(getParts())};
+  return {2.0 * shape.expectedRows() * static_cast<double>(rows.getDimSize(2) * getType().getDimSize(2)),
           bytesMoved(*this)};
 }
 
@@ -154,12 +215,14 @@ LogicalResult GroupedDotOp::buildAdjoint(OpBuilder &builder, ValueRange resultGr
                                          MutableArrayRef<Value> grads) {
   Value grad = resultGrads[0];
   if (needed.test(0))
-    grads[0] = GroupedDotOp::create(builder, getLoc(), grad, getBlockExpert(), getWeights(), !getTransposed());
+    grads[0] = GroupedDotOp::create(builder, getLoc(), grad, getBlockExpert(), getWeights(), !getTransposed(),
+                                    getPartExperts(), getParts());
   constexpr int firstWeight = 2;
   if (needed.find_next(firstWeight - 1) < 0)
     return success();
   Value lhs = getTransposed() ? grad : getRows(), rhs = getTransposed() ? getRows() : grad;
-  auto sums = GroupedDotWeightGradOp::create(builder, getLoc(), lhs, rhs, getBlockExpert(), experts(), isSeparate());
+  auto sums = GroupedDotWeightGradOp::create(builder, getLoc(), lhs, rhs, getBlockExpert(), experts(), isSeparate(),
+                                             getPartExperts(), getParts());
   for (auto [i, sum] : llvm::enumerate(sums.getGrads()))
     if (needed.test(firstWeight + static_cast<unsigned>(i)))
       grads[firstWeight + i] = sum;
@@ -175,8 +238,11 @@ AdjointReads GroupedDotOp::adjointReads() {
 //===----------------------------------------------------------------------------------------------------------------===//
 
 LayoutRule layoutRule(GroupedDotWeightGradOp::Adaptor op) {
-  SmallVector<StringRef> results(op.getSeparate() ? op.getExperts() : 1, op.getSeparate() ? "mn" : ".mn");
-  return LayoutRule::parse({"rm", "rn", "r"}, results).summing("r").linearIn({0}).linearIn({1});
+  const bool inParts = op.getPartExperts() > 0;
+  SmallVector<StringRef> results(op.getSeparate() ? op.getExperts() : 1, op.getSeparate() ? "mn"
+                                                                         : inParts        ? "rmn"
+                                                                                          : ".mn");
+  return LayoutRule::parse({"grm", "grn", "gr"}, results).summing(inParts ? "g" : "gr").linearIn({0}).linearIn({1});
 }
 LayoutRule GroupedDotWeightGradOp::getLayoutRule() {
   return layoutRule(Adaptor(getOperation()->getOperands(), *this));
@@ -187,12 +253,16 @@ LogicalResult GroupedDotWeightGradOp::inferReturnTypes(MLIRContext *, std::optio
   RankedTensorType lhs = typeOf(adaptor.getLhs()), rhs = typeOf(adaptor.getRhs());
   RankedTensorType blocks = typeOf(adaptor.getBlockExpert());
   auto experts = static_cast<int64_t>(adaptor.getExperts());
-  if (lhs.getRank() != 2 || rhs.getRank() != 2 || lhs.getDimSize(0) != rhs.getDimSize(0) ||
-      lhs.getElementType() != rhs.getElementType() || blocks.getRank() != 1 || blocks.getDimSize(0) == 0 ||
-      lhs.getDimSize(0) % blocks.getDimSize(0) != 0 || !blocks.getElementType().isInteger(32) || experts < 1)
+  if (!isBlockTable(lhs, blocks) || rhs.getRank() != 3 ||
+      lhs.getShape().take_front(2) != rhs.getShape().take_front(2) || lhs.getElementType() != rhs.getElementType() ||
+      experts < 1)
     return emitOptionalError(loc, "grouped_dot_weight_grad of ", lhs, " and ", rhs, " in blocks ", blocks, " of ",
                              experts, " experts");
-  SmallVector<int64_t> shape{lhs.getDimSize(1), rhs.getDimSize(1)};
+  if (failed(verifyParts(loc, "grouped_dot_weight_grad", blocks, experts,
+                         static_cast<int64_t>(adaptor.getPartExperts()), static_cast<int64_t>(adaptor.getParts()),
+                         adaptor.getSeparate())))
+    return failure();
+  SmallVector<int64_t> shape{lhs.getDimSize(2), rhs.getDimSize(2)};
   if (!adaptor.getSeparate())
     shape.insert(shape.begin(), experts);
   results.assign(adaptor.getSeparate() ? experts : 1, RankedTensorType::get(shape, lhs.getElementType()));
@@ -200,8 +270,14 @@ LogicalResult GroupedDotWeightGradOp::inferReturnTypes(MLIRContext *, std::optio
 }
 
 Cost GroupedDotWeightGradOp::getCost() {
-  return {2.0 * static_cast<double>(typeOf(getLhs()).getNumElements()) *
-              static_cast<double>(typeOf(getRhs()).getDimSize(1)),
+  RankedTensorType lhs = typeOf(getLhs());
+  const BlockShape shape{lhs.getDimSize(0),
+                         lhs.getDimSize(1),
+                         typeOf(getBlockExpert()).getDimSize(1),
+                         static_cast<int64_t>(getExperts()),
+                         static_cast<int64_t>(getPartExperts()),
+                         static_cast<int64_t>(getParts())};
+  return {2.0 * shape.expectedRows() * static_cast<double>(lhs.getDimSize(2) * typeOf(getRhs()).getDimSize(2)),
           bytesMoved(*this)};
 }
 

@@ -99,9 +99,13 @@ def Moe_GroupRowsOp : Moe_Op<"group_rows", [Pure, InferTypeOpAdaptor, Decomposab
     rows, -1 = none). The rows of an expert are in order of s * K + choice and start where a block does, experts in
     order. R = B * block, and B = floor((S K - n) / block) + n with n = min(experts, S K), the most that any choice needs.
 
+    With several `parts` the table is that many tables of experts / parts experts each, one behind the other, each of
+    them with room for all choices; block_expert counts the experts of the block's part. So ranks can have a part each.
+
     `dispatch` and `combine` take slot and token as those of a single expert of capacity R.
   }];
-  let arguments = (ins Moe_IntTensor:$expert, I64Attr:$experts, I64Attr:$block);
+  let arguments = (ins Moe_IntTensor:$expert, I64Attr:$experts, I64Attr:$block,
+                       DefaultValuedAttr<I64Attr, "1">:$parts);
   let results = (outs Moe_IntTensor:$slot, Moe_IntTensor:$token, Moe_IntTensor:$block_expert);
   let adjointStatus = "no: integer results";
   let decompositionStatus = "yes: a comparison of all choices with all rows";
@@ -111,12 +115,18 @@ def Moe_GroupRowsOp : Moe_Op<"group_rows", [Pure, InferTypeOpAdaptor, Decomposab
 def Moe_GroupedDotOp : Moe_Op<"grouped_dot", [Pure, InferTypeOpAdaptor, DifferentiableReads]> {
   let summary = "matrix product of blocks of rows, each with the weight of its expert";
   let description = [{
-    rows [R,M], block_expert [B] i32, weights: one [E,M,N], or those of E experts, [M,N] each -> [R,N] = rows[r] .
-    weight[block_expert[r / (R / B)]], zeros where that is -1. `transposed` weights are [E,N,M] or [N,M].
+    rows [G,R,M], block_expert [G,B] i32, weights: one [E,M,N], or those of E experts, [M,N] each -> [G,R,N] =
+    rows[g,r] . weight[block_expert[g, r / (R / B)]], zeros where that is -1. `transposed` weights are [E,N,M] or [N,M].
     float32 accumulation.
+
+    Rows of a table in parts: `part_experts` of them belong to each part (0: to the only one), which are as many as
+    weights are there for, and block_expert counts the experts of the part. Rows and weights are split together. Of
+    `parts` parts, wherever they are, each has its share of the choices if these are spread evenly, which is what the
+    costs assume.
   }];
   let arguments = (ins Moe_FloatTensor:$rows, Moe_IntTensor:$block_expert, Variadic<Moe_FloatTensor>:$weights,
-                       UnitAttr:$transposed);
+                       UnitAttr:$transposed, DefaultValuedAttr<I64Attr, "0">:$part_experts,
+                       DefaultValuedAttr<I64Attr, "1">:$parts);
   let results = (outs Moe_FloatTensor:$result);
   let extraDeclaration = [{
     ::moe::ir::Cost getCost();
@@ -132,11 +142,13 @@ def Moe_GroupedDotOp : Moe_Op<"grouped_dot", [Pure, InferTypeOpAdaptor, Differen
 def Moe_GroupedDotWeightGradOp : Moe_Op<"grouped_dot_weight_grad", [Pure, InferTypeOpAdaptor]> {
   let summary = "sum over the rows of each expert of products of two rows: the weight gradient of grouped_dot";
   let description = [{
-    lhs [R,M], rhs [R,N], block_expert [B] i32 -> [E,M,N], or with `separate` E results [M,N]: the sum over the rows r of
-    expert e of lhs[r,m] rhs[r,n], zeros for an expert without rows. float32 accumulation.
+    lhs [G,R,M], rhs [G,R,N], block_expert [G,B] i32 -> [E,M,N], or with `separate` E results [M,N]: the sum over the
+    rows of expert e of lhs[g,r,m] rhs[g,r,n], zeros for an expert without rows. float32 accumulation. `part_experts`
+    and `parts` as in grouped_dot.
   }];
   let arguments = (ins Moe_FloatTensor:$lhs, Moe_FloatTensor:$rhs, Moe_IntTensor:$block_expert, I64Attr:$experts,
-                       UnitAttr:$separate);
+                       UnitAttr:$separate, DefaultValuedAttr<I64Attr, "0">:$part_experts,
+                       DefaultValuedAttr<I64Attr, "1">:$parts);
   let results = (outs Variadic<Moe_FloatTensor>:$grads);
   let extraDeclaration = "::moe::ir::Cost getCost();";
   let adjointStatus = "no: second derivatives are not supported";

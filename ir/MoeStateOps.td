@@ -16,7 +16,9 @@ def Moe_StateOp : Op<Moe_Dialect, "state", [Symbol, DeclareOpInterfaceMethods<Sy
     `initial` says how the first value comes about: a number (constant), or a dictionary {normal = [mean, stddev]},
     {uniform = [low, high]}, {file = "location", offset = i64, bytes = i64, stored = type} or {data = dense}; optional
     `zero_rows = [rows of dimension 0]`. `bucket` and `offset` (in elements) place the tensor inside a flat state, so that
-    the optimizer runs over whole buckets; `of` names the parameter that a gradient or moment belongs to.
+    the optimizer runs over whole buckets; `of` names the parameter that a gradient or moment belongs to. `members` are
+    {name, initial} of the tensors that a parameter stacks along dimension 0 (experts with parameters of their own): the
+    world outside, and files, know these and not the stack.
 
     ```mlir
     moe.state @"decoder.layer_norm.weight" : tensor<192xf32> {kind = 0 : i32, initial = 1.0 : f64}
@@ -24,7 +26,7 @@ def Moe_StateOp : Op<Moe_Dialect, "state", [Symbol, DeclareOpInterfaceMethods<Sy
   }];
   let arguments = (ins SymbolNameAttr:$sym_name, TypeAttrOf<Moe_Tensor>:$type, Moe_StateKind:$kind, OptionalAttr<AnyAttr>:$initial,
                        OptionalAttr<FlatSymbolRefAttr>:$of, OptionalAttr<FlatSymbolRefAttr>:$bucket,
-                       OptionalAttr<I64Attr>:$offset, UnitAttr:$checkpointed);
+                       OptionalAttr<I64Attr>:$offset, UnitAttr:$checkpointed, OptionalAttr<ArrayAttr>:$members);
   let assemblyFormat = "$kind $sym_name `:` $type attr-dict";
   let hasVerifier = 1;
   let extraClassDeclaration = [{

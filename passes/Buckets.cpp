@@ -27,7 +27,8 @@ std::string bucketKey(StateOp parameter) {
   SmallVector<StringRef> components;
   parameter.getSymName().split(components, '.');
   bool isExpert = llvm::is_contained(components, "experts");
-  return layerPrefix(parameter.getSymName()) + (isExpert ? "/experts" : "");
+  // Whoever reads a bucket with stacks must know that they are stacks.
+  return layerPrefix(parameter.getSymName()) + (isExpert ? "/experts" : "") + (parameter.getMembers() ? "/stacks" : "");
 }
 
 /// Members that are split on some axes make buckets of their own.

@@ -5,10 +5,13 @@
 //===----------------------------------------------------------------------------------------------------------------===//
 
 #include "ir/Reshard.h"
+#include "ir/TensorBuilder.h"
 #include "passes/LayoutSweep.h"
 #include "passes/Passes.h"
+#include "passes/StackExperts.h"
 #include "passes/TrainingAttributes.h"
 #include "llvm/ADT/MapVector.h"
+#include "llvm/ADT/SetVector.h"
 
 using namespace mlir;
 
@@ -51,6 +54,8 @@ public:
 
   /// Name of the state and the dimension of its experts.
   llvm::MapVector<StringAttr, int64_t> found;
+  /// Tensors of single experts, joined.
+  llvm::SetVector<ConcatOp> joins;
 
 private:
   llvm::DenseSet<std::pair<Value, int64_t>> seen;
@@ -70,10 +75,16 @@ private:
       found.insert({read.getStateAttr().getAttr(), dim});
       return;
     }
+    if (auto join = dyn_cast<ConcatOp>(op); join && static_cast<int64_t>(join.getDim()) == dim) {
+      joins.insert(join);
+      return;
+    }
     const LayoutRule rule = cast<MoeOpInterface>(op).getLayoutRule();
     if (rule.free)
       return;
     const int factor = rule.results[cast<OpResult>(value).getResultNumber()][dim];
+    if (factor == LayoutRule::whole)
+      return;
     for (auto [i, dims] : llvm::enumerate(rule.operands))
       eachDim(dims, factor, [&](int64_t d) { trace(op->getOperand(i), d); });
   }
@@ -95,13 +106,18 @@ struct InsertExpertParallelPass : impl::InsertExpertParallelBase<InsertExpertPar
         programs.push_back(function);
     ExpertStates states;
     for (func::FuncOp program : programs)
-      program.walk([&](DispatchOp dispatch) { states.follow(dispatch.getRows(), kExperts); });
+      program.walk(
+          [&](DispatchOp dispatch) { states.follow(dispatch.getRows(), partsOf(dispatch) > 1 ? kSlots : kExperts); });
+    if (mesh.ranks(StringAttr::get(&getContext(), kExpertAxis)).value_or(1) > 1)
+      for (StateOp stack : stackExperts(module, states.joins.getArrayRef()))
+        states.found.insert({stack.getSymNameAttr(), 0});
     if (failed(splitStates(module, mesh, states)))
       return signalPassFailure();
     LayoutSweep sweep(module, mesh, getArgument());
     for (func::FuncOp program : programs) {
       bool ok = true;
       program.walk([&](DispatchOp dispatch) { ok &= succeeded(splitRows(dispatch, mesh)); });
+      program.walk([&](GroupRowsOp table) { ok &= succeeded(splitTable(table, mesh)); });
       SmallVector<LayoutAttr> arguments;
       for (Type type : program.getArgumentTypes())
         arguments.push_back(cast<LayoutAttr>(cast<RankedTensorType>(type).getEncoding()));
@@ -143,6 +159,12 @@ struct InsertExpertParallelPass : impl::InsertExpertParallelBase<InsertExpertPar
                       << " ranks of axis 'expert'; choose an --expert-parallel that divides them";
   }
 
+  /// Parts of the table of rows, each of some experts, that `dispatch` fills; 1 if it is no such table.
+  static int64_t partsOf(DispatchOp dispatch) {
+    auto table = dispatch.getToken().getDefiningOp<GroupRowsOp>();
+    return table ? static_cast<int64_t>(table.getParts()) : 1;
+  }
+
   /// What ranks of an axis share of the rows: their experts, or slots, or, if these do not divide, experts whose
   /// parameters all ranks have. Absent where nothing divides: each rank then makes all rows.
   static std::optional<int64_t> dimToCut(LayoutAttr rows, RankedTensorType token, unsigned axis, int64_t ranks) {
@@ -155,6 +177,41 @@ struct InsertExpertParallelPass : impl::InsertExpertParallelBase<InsertExpertPar
       if (layout.kind(other) == AxisKind::Shard && layout.getDims()[other] == kExperts)
         return std::nullopt;
     return token.getDimSize(kExperts) % ranks == 0 ? std::optional<int64_t>(kExperts) : std::nullopt;
+  }
+
+  /// A table that was made in parts: each rank of the axis takes one, with the experts that it is of.
+  static LogicalResult splitTable(GroupRowsOp table, MeshAttr mesh) {
+    auto layout = cast<LayoutAttr>(typeOf(table.getToken()).getEncoding());
+    const std::optional<unsigned> axis = layout.axis(kExpertAxis);
+    const auto parts = static_cast<int64_t>(table.getParts());
+    if (!axis || parts == 1 || parts != mesh.getSizes()[*axis] || layout.kind(*axis) != AxisKind::Replicate)
+      return success();
+    OpBuilder builder(table->getContext());
+    builder.setInsertionPointAfter(table);
+    TensorBuilder b(builder, table.getLoc());
+    Value slot = table.getSlot(), token = table.getToken(), one = b.splatLike(slot, 0);
+    FailureOr<OwnSlotsTypes> types =
+        ownSlotsTypes(table.getLoc(), typeOf(slot), typeOf(token), kExpertAxis, parts, kSlots);
+    if (failed(types))
+      return failure();
+    auto own = OwnSlotsOp::create(builder, table.getLoc(), types->choice, types->choice, types->token, one, slot, token,
+                                  layout.getAxes()[*axis], builder.getI64IntegerAttr(kSlots));
+    slot.replaceAllUsesExcept(own.getOwnSlot(), own);
+    token.replaceAllUsesExcept(own.getOwnToken(), own);
+    // All rows are of the one expert of the table; which rank has them is a part of that now.
+    for (Operation *user : llvm::to_vector(own.getOwnToken().getUsers())) {
+      OpOperand *expert = nullptr;
+      if (auto dispatch = dyn_cast<DispatchOp>(user))
+        expert = &dispatch.getExpertMutable();
+      else if (auto combine = dyn_cast<CombineOp>(user))
+        expert = &combine.getExpertMutable();
+      if (!expert)
+        return user->emitOpError("cannot read a table of rows in parts");
+      builder.setInsertionPoint(user);
+      RankedTensorType type = typeOf(expert->get());
+      expert->set(b.reshape(own.getOwnExpert(), type.getShape()));
+    }
+    return success();
   }
 
   /// Where groups of tokens span ranks, each of them has gathered the tokens; it takes its part of the rows.

@@ -51,7 +51,12 @@ def RecomposeExperts : Moe_Pass<"recompose-experts"> {
     %products = moe.grouped_dot %rows, %block, %weights {transposed}
     %y = moe.combine %products, %zero, %slot, %token
     ```
+
+    Rows that many ranks will have parts of are made in as many tables, and parts of tables, from the start; what the
+    program computes does not depend on that.
   }];
+  let options = [Option<"groups", "groups", "int64_t", "1", "groups of tokens with a table of rows each">,
+                 Option<"parts", "parts", "int64_t", "1", "parts of each table, each of some experts">];
 }
 
 def AssignPrecision : Moe_Pass<"assign-precision"> {
@@ -94,10 +99,11 @@ def InsertDataParallel : Moe_Pass<"insert-data-parallel"> {
 def InsertExpertParallel : Moe_Pass<"insert-expert-parallel"> {
   let summary = "gives each rank some of the experts, and exchanges rows around them";
   let description = [{
-    Parameters that have the experts of `dispatch` as a dimension are split over the axis `expert`. Where each rank has
+    Parameters that have the experts of `dispatch` as a dimension are split over the axis `expert`; those of single
+    experts are stacked first. Where each rank has
     routing groups of its own, rows travel by `moe.all_to_all` to their experts and back. Where a group spans ranks, these
-    have gathered its tokens; each makes the rows of its experts (axis `expert`) or of its slots (other axes) by
-    `moe.own_slots`, and results are partial sums.
+    have gathered its tokens; each makes the rows of its experts (axis `expert`; if there is one table of rows for all experts, its part of that) or of its slots
+    (other axes) by `moe.own_slots`, and results are partial sums.
   }];
 }
 

@@ -34,7 +34,10 @@ void addPhase(PassManager &pm, Phase phase, const PipelineOptions &options) {
     pm.addPass(createRecompose(recompose));
     pm.addPass(createSimplify());
     if (options.recompose) {
-      pm.addPass(createRecomposeExperts());
+      RecomposeExpertsOptions experts;
+      experts.groups = options.dataParallel;
+      experts.parts = options.expertParallel;
+      pm.addPass(createRecomposeExperts(experts));
       pm.addPass(createSimplify());
     }
     break;

@@ -6,6 +6,7 @@
 
 #include "ir/Ops.h"
 #include "passes/Passes.h"
+#include "passes/recompose/ExpertRows.h"
 #include "passes/recompose/Experts.h"
 
 #include "mlir/Interfaces/SideEffectInterfaces.h"
@@ -26,12 +27,19 @@ void eraseUnused(Block &block) {
 namespace {
 
 struct RecomposeExpertsPass : impl::RecomposeExpertsBase<RecomposeExpertsPass> {
+  using RecomposeExpertsBase::RecomposeExpertsBase;
+
   void runOnOperation() override {
+    if (groups < 1 || parts < 1) {
+      getOperation().emitError("recompose-experts needs at least one group of tokens and one part of the experts");
+      return signalPassFailure();
+    }
+    const RowTables tables{groups, parts};
     for (auto function : getOperation().getOps<func::FuncOp>()) {
       if (function.isExternal())
         continue;
-      recomposeGatheredExperts(function);
-      recomposeLoopedExperts(function);
+      recomposeGatheredExperts(function, tables);
+      recomposeLoopedExperts(function, tables);
       recomposeCapacityExperts(function);
       eraseUnused(function.getBody().front());
     }

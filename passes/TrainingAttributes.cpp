@@ -130,7 +130,7 @@ StateOp StateWriter::declare(StringRef name, RankedTensorType type, StateKind ki
     builder.setInsertionPointAfter(last);
   return StateOp::create(builder, NameLoc::get(builder.getStringAttr(name)), builder.getStringAttr(name),
                          TypeAttr::get(type), StateKindAttr::get(context, kind), builder.getF64FloatAttr(initial),
-                         FlatSymbolRefAttr(), FlatSymbolRefAttr(), IntegerAttr(), UnitAttr());
+                         FlatSymbolRefAttr(), FlatSymbolRefAttr(), IntegerAttr(), UnitAttr(), ArrayAttr());
 }
 
 Value StateWriter::read(OpBuilder &builder, Location loc, StringRef name) {

@@ -32,8 +32,7 @@ double numberAt(ArrayAttr array, unsigned index) {
   return 0;
 }
 
-LogicalResult fillInitial(StateOp state, plan::Initial &initial) {
-  Attribute attr = state.getInitialAttr();
+LogicalResult fillInitial(StateOp state, Attribute attr, plan::Initial &initial) {
   if (!attr) {
     initial.mutable_constant()->set_value(0);
     return success();
@@ -114,24 +113,85 @@ private:
   }
 
   LogicalResult addState(StateOp state) {
+    StateOp parameter = state.getOf() ? module.lookupSymbol<StateOp>(*state.getOf()) : state;
+    if (parameter.getMembers())
+      return addStack(state, parameter);
     plan::StateTensor *out = plan.add_state();
-    out->set_name(state.getSymName().str());
+    RankedTensorType type = state.getTensorType();
+    describe(state, type.getElementType(), *out);
+    setLayout(module, type, dyn_cast_if_present<LayoutAttr>(type.getEncoding()), *out);
+    setPlace(state, *out);
+    setNames(state.getSymName(), state.getOf().value_or(""), *out);
+    return fillInitial(state, state.getInitialAttr(), *out->mutable_initial());
+  }
+
+  /// What the members of a stack have in common with it.
+  static void describe(StateOp state, Type element, plan::StateTensor &out) {
     constexpr plan::StateTensor::Kind kinds[] = {plan::StateTensor::PARAMETER, plan::StateTensor::FROZEN,
                                                  plan::StateTensor::GRADIENT, plan::StateTensor::MOMENT,
                                                  plan::StateTensor::CONTROL};
-    out->set_kind(kinds[static_cast<int>(state.getKind())]);
-    RankedTensorType type = state.getTensorType();
-    out->set_dtype(toPlanType(type.getElementType()));
-    setLayout(module, type, dyn_cast_if_present<LayoutAttr>(type.getEncoding()), *out);
-    setPlace(state, *out);
-    if (state.getOf()) {
-      out->set_of(state.getOf()->str());
-      if (state.getKind() == StateKind::Moment)
-        out->set_slot(state.getSymName().drop_front(state.getOf()->size() + 1).str());
+    out.set_kind(kinds[static_cast<int>(state.getKind())]);
+    out.set_dtype(toPlanType(element));
+    out.set_checkpointed(state.getCheckpointed());
+  }
+
+  /// `name` and, of gradients and moments, the parameter that it is `of` and the slot: what the name says beyond that.
+  void setNames(StringRef name, StringRef of, plan::StateTensor &out) {
+    out.set_name(name.str());
+    if (!of.empty()) {
+      out.set_of(of.str());
+      if (out.kind() == plan::StateTensor::MOMENT)
+        out.set_slot(name.drop_front(of.size() + 1).str());
     }
-    out->set_checkpointed(state.getCheckpointed());
-    addExports(state, *out);
-    return fillInitial(state, *out->mutable_initial());
+    addExports(name, out);
+  }
+
+  /// The tensors of a stack, each of which lies on the ranks that have its part: in the flat tensor of the memory that
+  /// holds the stack on all ranks, one behind the other.
+  LogicalResult addStack(StateOp state, StateOp parameter) {
+    MeshAttr mesh = MeshAttr::of(module);
+    RankedTensorType type = state.getTensorType();
+    auto bucket = state.getBucket() ? module.lookupSymbol<StateOp>(*state.getBucket()) : state;
+    RankedTensorType memory = bucket.getTensorType();
+    auto layout = cast<LayoutAttr>(type.getEncoding()), memoryLayout = cast<LayoutAttr>(memory.getEncoding());
+    SmallVector<unsigned> axes;
+    int64_t parts = 1;
+    for (unsigned axis = 0; axis < layout.getAxes().size(); ++axis)
+      if (layout.kind(axis) == AxisKind::Shard && mesh.getSizes()[axis] > 1) {
+        axes.push_back(axis);
+        parts *= mesh.getSizes()[axis];
+        layout = layout.with(axis, AxisKind::Replicate);
+      }
+    // Of a bucket [1,n] ranks with the same part of the stack may have parts in turn.
+    int64_t stretch = memory.getNumElements();
+    for (unsigned axis = 0; state.getBucket() && axis < memoryLayout.getAxes().size(); ++axis)
+      if (memoryLayout.kind(axis) == AxisKind::Shard && mesh.getSizes()[axis] > 1 && !llvm::is_contained(axes, axis)) {
+        axes.push_back(axis);
+        stretch *= mesh.getSizes()[axis];
+      }
+    const auto first = static_cast<int64_t>(state.getOffset().value_or(0));
+    auto member = RankedTensorType::get(type.getShape().drop_front(), type.getElementType());
+    for (auto [i, attr] : llvm::enumerate(*parameter.getMembers())) {
+      auto described = cast<DictionaryAttr>(attr);
+      StringRef name = described.getAs<StringAttr>("name").getValue();
+      const int64_t part = static_cast<int64_t>(i) / type.getDimSize(0),
+                    at = static_cast<int64_t>(i) % type.getDimSize(0);
+      plan::StateTensor *out = plan.add_state();
+      describe(state, type.getElementType(), *out);
+      setLayout(module, member, layout, *out);
+      setSlice(out->mutable_slice(), slotOf(bucket), tensorBytes(memory));
+      out->mutable_flat()->set_position(part * stretch + first + at * member.getNumElements());
+      out->mutable_flat()->set_bucket(parts * stretch);
+      for (unsigned axis : axes)
+        out->mutable_flat()->add_axes(axis);
+      const StringRef suffix =
+          state.getSymName().drop_front(state == parameter ? state.getSymName().size() : parameter.getSymName().size());
+      setNames((name + suffix).str(), state == parameter ? "" : name, *out);
+      if (failed(fillInitial(state, state == parameter ? described.get("initial") : state.getInitialAttr(),
+                             *out->mutable_initial())))
+        return failure();
+    }
+    return success();
   }
 
   /// The memory of a state: its own, or the part of the bucket that a rank has.
@@ -152,9 +212,9 @@ private:
   }
 
   /// From the module attribute `moe.exports` (frontend/onnx/README.md).
-  void addExports(StateOp state, plan::StateTensor &out) {
+  void addExports(StringRef state, plan::StateTensor &out) {
     auto exports = module->getAttrOfType<DictionaryAttr>("moe.exports");
-    auto names = exports ? exports.getAs<ArrayAttr>(state.getSymName()) : ArrayAttr();
+    auto names = exports ? exports.getAs<ArrayAttr>(state) : ArrayAttr();
     if (!names)
       return;
     for (auto entry : names.getAsRange<ArrayAttr>()) {

@@ -164,31 +164,40 @@ LogicalResult fillRouteBackward(RouteBackwardOp op, plan::Step &step) {
   return success();
 }
 
+/// Tables of rows lie behind each other, and so do their blocks.
 void fillBlocks(plan::GroupedGemm *gemm, Value rows, Value blockExpert) {
-  int64_t blocks = typeOf(blockExpert).getDimSize(0);
-  gemm->set_blocks(blocks);
-  gemm->set_block_rows(typeOf(rows).getDimSize(0) / blocks);
-  gemm->set_left(typeOf(rows).getDimSize(1));
+  RankedTensorType table = typeOf(rows), blocks = typeOf(blockExpert);
+  gemm->set_blocks(blocks.getNumElements());
+  gemm->set_block_rows(table.getDimSize(1) / blocks.getDimSize(1));
+  gemm->set_left(table.getDimSize(2));
+}
+
+/// Each rank has the rows of one part.
+LogicalResult verifyOnePart(Operation *op, int64_t experts, uint64_t partExperts) {
+  if (partExperts != 0 && static_cast<int64_t>(partExperts) != experts)
+    return op->emitOpError() << "has rows of " << experts / static_cast<int64_t>(partExperts)
+                             << " parts of a table; insert-expert-parallel leaves one to each rank";
+  return success();
 }
 
 LogicalResult fillGroupedDot(GroupedDotOp op, plan::Step &step) {
   plan::GroupedGemm *gemm = step.mutable_grouped_gemm();
   fillBlocks(gemm, op.getRows(), op.getBlockExpert());
-  gemm->set_right(op.getType().getDimSize(1));
+  gemm->set_right(op.getType().getDimSize(2));
   gemm->set_experts(op.experts());
   gemm->set_transposed(op.getTransposed());
   gemm->set_separate(op.isSeparate());
-  return success();
+  return verifyOnePart(op, op.experts(), op.getPartExperts());
 }
 
 LogicalResult fillGroupedDotWeightGrad(GroupedDotWeightGradOp op, plan::Step &step) {
   plan::GroupedGemm *gemm = step.mutable_grouped_gemm();
   fillBlocks(gemm, op.getLhs(), op.getBlockExpert());
   gemm->set_weight_grad(true);
-  gemm->set_right(typeOf(op.getRhs()).getDimSize(1));
+  gemm->set_right(typeOf(op.getRhs()).getDimSize(2));
   gemm->set_experts(static_cast<int64_t>(op.getExperts()));
   gemm->set_separate(op.getSeparate());
-  return success();
+  return verifyOnePart(op, static_cast<int64_t>(op.getExperts()), op.getPartExperts());
 }
 
 LogicalResult fillScatterAdd(ScatterAddOp op, plan::Step &step) {

@@ -293,7 +293,8 @@ ir::StateOp StateTable::get(const onnx::TensorProto &tensor, RankedTensorType ty
                               ir::StateKindAttr::get(builder.getContext(), stateKind.value_or(ir::StateKind::Frozen)),
                               widened(initial(tensor, type), held.getElementType(), builder), /*of=*/nullptr,
                               /*bucket=*/nullptr, /*offset=*/nullptr,
-                              /*checkpointed=*/stateKind == ir::StateKind::Parameter ? builder.getUnitAttr() : nullptr);
+                              /*checkpointed=*/stateKind == ir::StateKind::Parameter ? builder.getUnitAttr() : nullptr,
+                              /*members=*/nullptr);
   if (stateKind == ir::StateKind::Frozen && !narrow)
     if (ElementsAttr elements = maskElements(tensor, type))
       state->setAttr(ir::kElementsAttr, elements);
@@ -309,7 +310,7 @@ ir::StateOp StateTable::rng() {
         ir::StateOp::create(builder, NameLoc::get(builder.getStringAttr(kRngState)), builder.getStringAttr(kRngState),
                             TypeAttr::get(RankedTensorType::get({2}, builder.getI64Type())),
                             ir::StateKindAttr::get(builder.getContext(), ir::StateKind::Control),
-                            builder.getI64IntegerAttr(0), nullptr, nullptr, nullptr, nullptr);
+                            builder.getI64IntegerAttr(0), nullptr, nullptr, nullptr, nullptr, nullptr);
   return state;
 }
 

@@ -30,18 +30,20 @@ LogicalResult GroupRowsOp::interpret(InterpreterContext &, Operands operands, Re
     return failure();
   int64_t groups = expert.shape[0], choices = expert.shape[1] * expert.shape[2];
   int64_t blocks = blockExpert.shape[1], rows = blocks * block;
+  auto parts = static_cast<int64_t>(getParts());
   std::fill(slot.ints.begin(), slot.ints.end(), -1);
   std::fill(token.ints.begin(), token.ints.end(), -1);
   std::fill(blockExpert.ints.begin(), blockExpert.ints.end(), -1);
   for (int64_t g = 0; g < groups; ++g) {
     int64_t row = 0;
     for (int64_t e = 0; e < experts; ++e) {
-      row = (row + block - 1) / block * block;
+      const int64_t inPart = e % (experts / parts);
+      row = inPart == 0 ? e / (experts / parts) * (rows / parts) : (row + block - 1) / block * block;
       for (int64_t i = 0; i < choices; ++i)
         if (expert.ints[g * choices + i] == e) {
           slot.ints[g * choices + i] = row;
           token.ints[g * rows + row] = i;
-          blockExpert.ints[g * blocks + row / block] = e;
+          blockExpert.ints[g * blocks + row / block] = inPart;
           ++row;
         }
     }
@@ -49,13 +51,21 @@ LogicalResult GroupRowsOp::interpret(InterpreterContext &, Operands operands, Re
   return success();
 }
 
+/// The expert of a block, counted in all weights that are there, or -1. `partExperts` of these belong to each part.
+static int64_t expertOf(const HostTensor &blockExpert, int64_t block, int64_t all, int64_t partExperts) {
+  const int64_t parts = partExperts == 0 ? 1 : all / partExperts, blocks = blockExpert.shape[1];
+  const int64_t e = blockExpert.ints[block], part = block % blocks / (blocks / parts);
+  return e < 0 ? e : part * (all / parts) + e;
+}
+
 LogicalResult GroupedDotOp::interpret(InterpreterContext &, Operands operands, Results results) {
   const HostTensor &rows = *operands[0], &blockExpert = *operands[1];
-  if (failed(checkExperts(*this, blockExpert, experts())))
+  auto partExperts = static_cast<int64_t>(getPartExperts());
+  if (failed(checkExperts(*this, blockExpert, partExperts == 0 ? experts() : partExperts)))
     return failure();
-  int64_t inner = rows.shape[1], width = results[0].shape[1], block = rows.shape[0] / blockExpert.shape[0];
-  for (int64_t r = 0; r < rows.shape[0]; ++r) {
-    int64_t e = blockExpert.ints[r / block];
+  int64_t inner = rows.shape[2], width = results[0].shape[2], block = rows.shape[1] / blockExpert.shape[1];
+  for (int64_t r = 0; r < rows.shape[0] * rows.shape[1]; ++r) {
+    int64_t e = expertOf(blockExpert, r / block, experts(), partExperts);
     if (e < 0)
       continue;
     const double *weight =
@@ -72,11 +82,12 @@ LogicalResult GroupedDotOp::interpret(InterpreterContext &, Operands operands, R
 
 LogicalResult GroupedDotWeightGradOp::interpret(InterpreterContext &, Operands operands, Results results) {
   const HostTensor &lhs = *operands[0], &rhs = *operands[1], &blockExpert = *operands[2];
-  if (failed(checkExperts(*this, blockExpert, static_cast<int64_t>(getExperts()))))
+  auto experts = static_cast<int64_t>(getExperts()), partExperts = static_cast<int64_t>(getPartExperts());
+  if (failed(checkExperts(*this, blockExpert, partExperts == 0 ? experts : partExperts)))
     return failure();
-  int64_t m = lhs.shape[1], n = rhs.shape[1], block = lhs.shape[0] / blockExpert.shape[0];
-  for (int64_t r = 0; r < lhs.shape[0]; ++r) {
-    int64_t e = blockExpert.ints[r / block];
+  int64_t m = lhs.shape[2], n = rhs.shape[2], block = lhs.shape[1] / blockExpert.shape[1];
+  for (int64_t r = 0; r < lhs.shape[0] * lhs.shape[1]; ++r) {
+    int64_t e = expertOf(blockExpert, r / block, experts, partExperts);
     if (e < 0)
       continue;
     double *sum = getSeparate() ? results[e].floats.data() : results[0].floats.data() + e * m * n;

@@ -154,16 +154,20 @@ Value repeatedAlongRows(Value value, int64_t count) {
 }
 
 ExpertRows::ExpertRows(TensorBuilder builder, Value index, int64_t tokens, int64_t perToken, int64_t experts,
-                       bool gathered)
+                       bool gathered, RowTables wanted, int64_t together)
     : b(builder), index(index), count(gathered ? tokens * perToken : tokens), perForm(gathered ? 1 : perToken),
-      choices(tokens * perToken), experts(experts), gathered(gathered) {
-  block = blockRows(choices, experts);
-  Value chosen = b.reshape(b.cast(index, b.builder.getI32Type()), {1, tokens, perToken});
-  auto group = GroupRowsOp::create(b.builder, b.loc, chosen, experts, block);
+      choices(tokens * perToken), experts(experts), tables(wanted), gathered(gathered) {
+  if (experts % tables.parts != 0)
+    tables = {tables.groups * tables.parts, 1};
+  if (tokens % (tables.groups * together) != 0)
+    tables.groups = 1;
+  block = blockRows(choices / tables.groups, experts);
+  Value chosen = b.reshape(b.cast(index, b.builder.getI32Type()), {tables.groups, tokens / tables.groups, perToken});
+  auto group = GroupRowsOp::create(b.builder, b.loc, chosen, experts, block, tables.parts);
   slot = group.getSlot();
   token = group.getToken();
   rows = typeOf(token).getDimSize(2);
-  blockExpert = b.reshape(group.getBlockExpert(), {rows / block});
+  blockExpert = group.getBlockExpert();
 }
 
 int64_t ExpertRows::prefix(Value form) const {
@@ -171,7 +175,7 @@ int64_t ExpertRows::prefix(Value form) const {
 }
 
 SmallVector<int64_t> ExpertRows::rowShape(Value form) const {
-  SmallVector<int64_t> shape{rows};
+  SmallVector<int64_t> shape{tables.groups, rows};
   llvm::append_range(shape, typeOf(form).getShape().drop_front(prefix(form)));
   return shape;
 }
@@ -286,7 +290,8 @@ Value ExpertRows::leaf(const Forms &forms) {
     int64_t outer = from.getNumElements() / width, inner = count / std::max<int64_t>(outer, 1);
     std::optional<int64_t> lead = prefixOf(to, outer);
     bool repeatsNext = width > 0 && outer > 0 && outer * width == from.getNumElements() && outer * inner == count &&
-                       inner > 1 && lead && *lead < to.getRank() && to.getDimSize(*lead) == inner;
+                       inner > 1 && outer % tables.groups == 0 && lead && *lead < to.getRank() &&
+                       to.getDimSize(*lead) == inner;
     for (int64_t d : repeat.getDims())
       repeatsNext = repeatsNext && d != *lead;
     for (int64_t d = 0; repeatsNext && d < to.getRank(); ++d)
@@ -297,26 +302,30 @@ Value ExpertRows::leaf(const Forms &forms) {
       perToken = inner;
     }
   }
-  Value moved = dispatch(b.reshape(source, {1, tokens, width}), tokens, perToken);
+  Value moved = dispatch(b.reshape(source, {tables.groups, tokens / tables.groups, width}), tokens, perToken);
   return b.reshape(moved, rowShape(value));
 }
 
+SmallVector<int64_t> ExpertRows::choiceShape(int64_t tokens, int64_t perToken) const {
+  return {tables.groups, tokens / tables.groups, perToken};
+}
+
 Value ExpertRows::zeroExperts(int64_t tokens, int64_t perToken) {
-  return b.splat(RankedTensorType::get({1, tokens, perToken}, b.builder.getI32Type()), 0);
+  return b.splat(RankedTensorType::get(choiceShape(tokens, perToken), b.builder.getI32Type()), 0);
 }
 
 Value ExpertRows::dispatch(Value value, int64_t tokens, int64_t perToken) {
-  return b.make<DispatchOp>(value, zeroExperts(tokens, perToken), b.reshape(slot, {1, tokens, perToken}), token,
+  return b.make<DispatchOp>(value, zeroExperts(tokens, perToken), b.reshape(slot, choiceShape(tokens, perToken)), token,
                             Value());
 }
 
 Value ExpertRows::combine(Value value, Value weight, int64_t perToken) {
-  int64_t tokens = choices / perToken, width = typeOf(value).getNumElements() / rows;
-  SmallVector<int64_t> table{1, tokens, perToken};
-  Value sum = b.make<CombineOp>(b.reshape(value, {1, 1, rows, width}), zeroExperts(tokens, perToken),
+  int64_t tokens = choices / perToken, width = typeOf(value).getNumElements() / (tables.groups * rows);
+  SmallVector<int64_t> table = choiceShape(tokens, perToken);
+  Value sum = b.make<CombineOp>(b.reshape(value, {1, tables.groups, rows, width}), zeroExperts(tokens, perToken),
                                 b.reshape(slot, table), token, weight ? b.reshape(weight, table) : Value());
   SmallVector<int64_t> shape{tokens};
-  llvm::append_range(shape, typeOf(value).getShape().drop_front());
+  llvm::append_range(shape, typeOf(value).getShape().drop_front(2));
   return b.reshape(sum, shape);
 }
 
@@ -337,8 +346,21 @@ Value ExpertRows::product(const Forms &forms) {
   return gathered ? gatheredProduct(forms[0].getDefiningOp<DotOp>()) : separateProduct(forms);
 }
 
+/// Rows in parts need one tensor that can be split as they are.
+Value ExpertRows::joined(ArrayRef<Value> weights) {
+  SmallVector<int64_t> one{1};
+  llvm::append_range(one, typeOf(weights[0]).getShape());
+  SmallVector<Value> parts;
+  for (Value weight : weights)
+    parts.push_back(b.reshape(weight, one));
+  return b.make<ConcatOp>(parts, 0);
+}
+
 Value ExpertRows::multiply(Value rowsOfInput, ArrayRef<Value> weights, bool transposed) {
-  return b.make<GroupedDotOp>(rowsOfInput, blockExpert, weights, transposed);
+  if (tables.parts == 1)
+    return b.make<GroupedDotOp>(rowsOfInput, blockExpert, weights, transposed);
+  Value table = weights.size() == 1 ? weights[0] : joined(weights);
+  return b.make<GroupedDotOp>(rowsOfInput, blockExpert, table, transposed, experts / tables.parts, tables.parts);
 }
 
 Value ExpertRows::gatheredProduct(DotOp dot) {
@@ -350,7 +372,7 @@ Value ExpertRows::gatheredProduct(DotOp dot) {
   if (weights.empty())
     weights = {sides->gather.getTable()};
   int64_t width = typeOf(sides->input).getNumElements() / count;
-  return b.reshape(multiply(b.reshape(input, {rows, width}), weights, sides->transposed), rowShape(dot));
+  return b.reshape(multiply(b.reshape(input, {tables.groups, rows, width}), weights, sides->transposed), rowShape(dot));
 }
 
 Value ExpertRows::separateProduct(const Forms &forms) {
@@ -372,13 +394,20 @@ Value ExpertRows::separateProduct(const Forms &forms) {
 }
 
 Value ExpertRows::perExpert(Value table) {
+  SmallVector<int64_t> rest(typeOf(table).getShape().drop_front()), result{tables.groups, rows};
+  llvm::append_range(result, rest);
+  // Rows of parts belong to the table's parts: a product with ones, which splits it as it does weights.
+  if (tables.parts > 1) {
+    RankedTensorType ones = withShape(typeOf(table), {tables.groups, rows, 1});
+    const int64_t width = typeOf(table).getNumElements() / experts;
+    Value weights = b.reshape(table, {experts, 1, width});
+    return b.reshape(multiply(b.splat(ones, 1), weights, false), result);
+  }
   Value gatheredRows = b.make<GatherOp>(table, blockExpert);
-  SmallVector<int64_t> rest(typeOf(table).getShape().drop_front()), shape{rows / block, block}, dims{0};
+  SmallVector<int64_t> shape{tables.groups, rows / block, block}, dims{0, 1};
   llvm::append_range(shape, rest);
-  llvm::append_range(dims, llvm::seq<int64_t>(2, static_cast<int64_t>(shape.size())));
-  Value repeated = b.broadcast(gatheredRows, shape, dims);
-  rest.insert(rest.begin(), rows);
-  return b.reshape(repeated, rest);
+  llvm::append_range(dims, llvm::seq<int64_t>(3, static_cast<int64_t>(shape.size())));
+  return b.reshape(b.broadcast(gatheredRows, shape, dims), result);
 }
 
 Value ExpertRows::gatheredRow(GatherOp gather) {
@@ -393,13 +422,13 @@ Value ExpertRows::broadcast(const Forms &forms) {
   int64_t leading = prefix(repeat);
   SmallVector<int64_t> shape = rowShape(repeat), within, dims;
   for (int64_t d : repeat.getDims())
-    (d < leading ? within : dims).push_back(d < leading ? d : d - leading + 1);
+    (d < leading ? within : dims).push_back(d < leading ? d : d - leading + 2);
   Forms sources = operandsAt(forms, 0);
   if (static_cast<int64_t>(within.size()) == leading) {
     Value source = rowsOf(sources);
     if (!source)
       return {};
-    dims.insert(dims.begin(), 0);
+    dims.insert(dims.begin(), {0, 1});
     return b.broadcast(source, shape, dims);
   }
   if (!within.empty())
@@ -408,18 +437,12 @@ Value ExpertRows::broadcast(const Forms &forms) {
   if (llvm::all_equal(sources))
     return b.broadcast(sources[0], shape, dims);
   Value table = stackedTensor(sources);
-  RankedTensorType source = typeOf(sources[0]);
-  SmallVector<int64_t> one{1};
-  llvm::append_range(one, source.getShape());
-  if (!table) {
-    SmallVector<Value> parts;
-    for (Value each : sources)
-      parts.push_back(b.reshape(each, one));
-    table = b.make<ConcatOp>(parts, 0);
-  }
-  one[0] = experts;
-  Value each = perExpert(b.reshape(table, one));
-  dims.insert(dims.begin(), 0);
+  if (!table)
+    table = joined(sources);
+  SmallVector<int64_t> all{experts};
+  llvm::append_range(all, typeOf(sources[0]).getShape());
+  Value each = perExpert(b.reshape(table, all));
+  dims.insert(dims.begin(), {0, 1});
   return b.broadcast(each, shape, dims);
 }
 
@@ -437,7 +460,7 @@ Value ExpertRows::slice(const Forms &forms) {
   std::optional<int64_t> leading = prefixOf(from, count);
   if (!leading || *leading != prefix(op))
     return {};
-  SmallVector<int64_t> starts{0}, limits{rows}, strides{1};
+  SmallVector<int64_t> starts{0, 0}, limits{tables.groups, rows}, strides{1, 1};
   for (int64_t d = *leading; d < from.getRank(); ++d) {
     starts.push_back(op.getStarts()[d]);
     limits.push_back(op.getLimits()[d]);
@@ -461,7 +484,7 @@ Value ExpertRows::concat(const Forms &forms) {
       return {};
     parts.push_back(source);
   }
-  return b.make<ConcatOp>(parts, dim - leading + 1);
+  return b.make<ConcatOp>(parts, dim - leading + 2);
 }
 
 } // namespace moe::ir

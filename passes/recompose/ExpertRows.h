@@ -12,6 +12,9 @@
 // gather what belongs to an expert), or one value per expert whose leading dimensions count the tokens. Rows that hold
 // no choice have numbers that nothing reads; operations that could make them infinite are not moved into rows.
 //
+// Rows are [G,R,...]: tables of R rows, one for each group of neighbouring tokens (`RowTables`). As nothing is dropped,
+// numbers do not depend on how many there are.
+//
 //===--------------------------------------------------------------------------------------------------------------===//
 
 #ifndef MOEC_PASSES_RECOMPOSE_EXPERTROWS_H
@@ -27,6 +30,14 @@ namespace moe::ir {
 
 using Forms = llvm::SmallVector<mlir::Value>;
 
+/// What to prepare for ranks that will have a part of the rows each.
+struct RowTables {
+  /// Groups of tokens; one where tokens do not divide.
+  int64_t groups = 1;
+  /// Parts of each table, each with some of the experts; if experts do not divide, there are that many more groups.
+  int64_t parts = 1;
+};
+
 /// `value` behind reshapes.
 mlir::Value behindReshapes(mlir::Value value);
 
@@ -40,16 +51,17 @@ class ExpertRows {
 public:
   /// `index`: integers, of which `perToken` neighbours belong to each of `tokens` tokens, below `experts`; a negative
   /// one chooses none. If `gathered`, forms are single values of tokens * perToken leading elements that gather by
-  /// `index`; otherwise there is one form per expert, of `tokens` leading elements.
-  ExpertRows(TensorBuilder builder, mlir::Value index, int64_t tokens, int64_t perToken, int64_t experts,
-             bool gathered);
+  /// `index`; otherwise there is one form per expert, of `tokens` leading elements. Tables are for groups of whole
+  /// multiples of `together` tokens, those that `combine` adds up.
+  ExpertRows(TensorBuilder builder, mlir::Value index, int64_t tokens, int64_t perToken, int64_t experts, bool gathered,
+             RowTables tables, int64_t together = 1);
 
   /// Whether the product with the weights of one expert depends on the choice.
   bool isProduct(mlir::Value value) const;
-  /// The rows [R, ...] of a value, or null where they can not be computed (a flag that comes from outside).
+  /// The rows [G, R, ...] of a value, or null where they can not be computed (a flag that comes from outside).
   mlir::Value rowsOf(const Forms &forms);
-  /// The sum over `perToken` neighbouring choices of rows [R, ...], each times its `weight` if there is one (a tensor
-  /// of one element per choice): [T / perToken, ...].
+  /// The sum over `perToken` neighbouring choices of rows [G, R, ...], each times its `weight` if there is one (a
+  /// tensor of one element per choice): [T / perToken, ...].
   mlir::Value combine(mlir::Value rows, mlir::Value weight, int64_t perToken);
 
 private:
@@ -69,16 +81,21 @@ private:
   mlir::Value concat(const Forms &forms);
   mlir::Value multiply(mlir::Value rows, llvm::ArrayRef<mlir::Value> weights, bool transposed);
   mlir::Value perExpert(mlir::Value table);
+  mlir::Value joined(llvm::ArrayRef<mlir::Value> weights);
   mlir::Value dispatch(mlir::Value value, int64_t tokens, int64_t perToken);
   /// Leading dimensions of a form.
   int64_t prefix(mlir::Value form) const;
   /// Shape of the rows of a form.
   llvm::SmallVector<int64_t> rowShape(mlir::Value form) const;
+  /// Shape of one number per choice.
+  llvm::SmallVector<int64_t> choiceShape(int64_t tokens, int64_t perToken) const;
   mlir::Value zeroExperts(int64_t tokens, int64_t perToken);
 
   TensorBuilder b;
   mlir::Value index;
-  int64_t count, perForm, choices, experts, block = 0, rows = 0;
+  int64_t count, perForm, choices, experts;
+  RowTables tables;
+  int64_t block = 0, rows = 0; ///< of each table
   bool gathered;
   mlir::Value slot, token, blockExpert;
   std::map<std::vector<void *>, mlir::Value> known;

@@ -16,11 +16,12 @@
 
 namespace moe::ir {
 
-/// Products with weights that are gathered for each choice of an expert.
-void recomposeGatheredExperts(mlir::func::FuncOp function);
+struct RowTables;
 
+/// Products with weights that are gathered for each choice of an expert.
+void recomposeGatheredExperts(mlir::func::FuncOp function, RowTables tables);
 /// The layer of every expert on all tokens, weighted by zero where it was not chosen.
-void recomposeLoopedExperts(mlir::func::FuncOp function);
+void recomposeLoopedExperts(mlir::func::FuncOp function, RowTables tables);
 /// Sums with one-hot tensors of tokens, experts and slots.
 void recomposeCapacityExperts(mlir::func::FuncOp function);
 

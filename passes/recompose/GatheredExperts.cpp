@@ -105,7 +105,7 @@ Value withBias(Value rows, Value index) {
   return bias && behindReshapes(bias.getIndex()) == behindReshapes(index) ? user->getResult(0) : rows;
 }
 
-bool recompose(DotOp dot) {
+bool recompose(DotOp dot, RowTables tables) {
   GatherOp gather = gatheredWeights(dot.getLhs());
   if (!gather)
     gather = gatheredWeights(dot.getRhs());
@@ -116,7 +116,8 @@ bool recompose(DotOp dot) {
   Value root = withBias(dot, index);
   Ending ending = findEnding(root, count);
   OpBuilder builder(ending.replaced.getDefiningOp());
-  ExpertRows rows(TensorBuilder(builder, ending.replaced.getLoc()), index, count, 1, experts, true);
+  ExpertRows rows(TensorBuilder(builder, ending.replaced.getLoc()), index, count, 1, experts, true, tables,
+                  ending.perToken);
   if (!rows.isProduct(dot))
     return false;
   Value products = rows.rowsOf({root});
@@ -128,7 +129,7 @@ bool recompose(DotOp dot) {
 
 } // namespace
 
-void recomposeGatheredExperts(func::FuncOp function) {
+void recomposeGatheredExperts(func::FuncOp function, RowTables tables) {
   Block &block = function.getBody().front();
   llvm::SetVector<Operation *> tried;
   // The last product of a layer takes those before it along.
@@ -136,7 +137,7 @@ void recomposeGatheredExperts(func::FuncOp function) {
     changed = false;
     for (Operation &op : llvm::reverse(block))
       if (auto dot = dyn_cast<DotOp>(op); dot && tried.insert(&op)) {
-        changed = recompose(dot);
+        changed = recompose(dot, tables);
         if (changed)
           break;
       }

@@ -183,7 +183,7 @@ bool isRootOfSum(AddOp sum) {
   return !sum->hasOneUse() || !isa<AddOp>(*sum->user_begin());
 }
 
-bool recompose(AddOp root) {
+bool recompose(AddOp root, RowTables tables) {
   SmallVector<Value> terms, others;
   collectTerms(root, true, terms);
   std::map<int64_t, Term> layers;
@@ -220,7 +220,7 @@ bool recompose(AddOp root) {
   Value index = b.cast(chosen.index, builder.getI32Type());
   Value inside = b.compare(ComparePredicate::LT, index, b.splatLike(index, static_cast<double>(experts)));
   index = b.select(inside, index, b.splatLike(index, -1));
-  ExpertRows rows(b, index, tokens, choices / tokens, experts, false);
+  ExpertRows rows(b, index, tokens, choices / tokens, experts, false, tables);
   Value products = rows.rowsOf(forms);
   if (!products)
     return false;
@@ -235,7 +235,7 @@ bool recompose(AddOp root) {
 
 } // namespace
 
-void recomposeLoopedExperts(func::FuncOp function) {
+void recomposeLoopedExperts(func::FuncOp function, RowTables tables) {
   Block &block = function.getBody().front();
   SmallVector<AddOp> roots;
   for (AddOp sum : block.getOps<AddOp>())
@@ -243,7 +243,7 @@ void recomposeLoopedExperts(func::FuncOp function) {
       roots.push_back(sum);
   // Roots do not use one another's terms: what is replaced stays until the end.
   for (AddOp root : roots)
-    recompose(root);
+    recompose(root, tables);
 }
 
 } // namespace moe::ir

@@ -202,13 +202,20 @@ std::vector<OperationCase> makeDifferentiableCases() {
   for (const char *transposed : {"", " {transposed}"}) {
     std::string weight = *transposed ? "tensor<4x6xf64>" : "tensor<6x4xf64>";
     std::string stacked = *transposed ? "tensor<3x4x6xf64>" : "tensor<3x6x4xf64>";
-    add(std::string("moe.grouped_dot %0, %1, %2") + transposed + " : (tensor<8x6xf64>, tensor<4xi32>, " + stacked +
-            ") -> tensor<8x4xf64>",
+    add(std::string("moe.grouped_dot %0, %1, %2") + transposed + " : (tensor<2x4x6xf64>, tensor<2x2xi32>, " + stacked +
+            ") -> tensor<2x4x4xf64>",
         {anything, blocks, anything});
-    add(std::string("moe.grouped_dot %0, %1, %2, %3, %4") + transposed + " : (tensor<8x6xf64>, tensor<4xi32>, " +
-            weight + ", " + weight + ", " + weight + ") -> tensor<8x4xf64>",
+    add(std::string("moe.grouped_dot %0, %1, %2, %3, %4") + transposed + " : (tensor<2x4x6xf64>, tensor<2x2xi32>, " +
+            weight + ", " + weight + ", " + weight + ") -> tensor<2x4x4xf64>",
         {anything, blocks, anything, anything, anything});
   }
+  // The second half of each table is for experts 2 and 3 of four.
+  const CaseInput halves = ints({1, 0, -1, 1, 0, 1, 1, -1});
+  for (const char *transposed : {"", "transposed, "})
+    add(std::string("moe.grouped_dot %0, %1, %2 {") + transposed +
+            "part_experts = 2 : i64, parts = 2 : i64} : (tensor<2x8x3xf64>, tensor<2x4xi32>, " +
+            (*transposed ? "tensor<4x2x3xf64>" : "tensor<4x3x2xf64>") + ") -> tensor<2x8x2xf64>",
+        {anything, halves, anything});
 
   // Groups of one rank: the identity. CollectivesTest has larger ones.
   const std::string between = " : (tensor<2x3xf64>) -> tensor<2x3xf64>";
@@ -240,6 +247,10 @@ const std::vector<OperationCase> &furtherDecomposableCases() {
       {"moe.group_rows %0 {experts = 3 : i64, block = 2 : i64} : (tensor<2x3x2xi32>) -> (tensor<2x3x2xi32>, "
        "tensor<1x2x8xi32>, tensor<2x4xi32>)",
        {ints({2, 0, -1, 2, 2, -1, 1, 1, 1, 1, 1, 1})}},
+      // Two parts of two experts each, in groups as above.
+      {"moe.group_rows %0 {experts = 4 : i64, block = 2 : i64, parts = 2 : i64} : (tensor<2x3x2xi32>) -> "
+       "(tensor<2x3x2xi32>, tensor<1x2x16xi32>, tensor<2x8xi32>)",
+       {ints({3, 0, -1, 3, 3, 1, 2, 2, 2, 2, 2, 2})}},
       // A group of one rank; CollectivesTest has larger ones.
       {"moe.own_slots %0, %1, %2 {axis = \"expert\", dim = 0 : i64} : (tensor<2x3x2xi32>, tensor<2x3x2xi32>, "
        "tensor<3x2x2xi32>) -> (tensor<2x3x2xi32>, tensor<2x3x2xi32>, tensor<3x2x2xi32>)",

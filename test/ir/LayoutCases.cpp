@@ -42,12 +42,15 @@ const std::vector<OperationCase> &furtherLayoutCases() {
       {"moe.route_backward %0, %1, %2, %3, %4, %5 : (tensor<2x3x1xf64>, tensor<2xf64>, tensor<2x3x4xf64>, "
        "tensor<2x3x1xi32>, tensor<2x3x1xi32>, tensor<2x4xf64>) -> tensor<2x3x4xf64>",
        {{}, {}, {0.1, 0.9}, expert, slot, {0, 1}}},
-      {"moe.grouped_dot_weight_grad %0, %1, %2 {experts = 3 : i64} : (tensor<8x6xf64>, tensor<8x4xf64>, "
-       "tensor<4xi32>) -> tensor<3x6x4xf64>",
+      {"moe.grouped_dot_weight_grad %0, %1, %2 {experts = 3 : i64} : (tensor<2x4x6xf64>, tensor<2x4x4xf64>, "
+       "tensor<2x2xi32>) -> tensor<3x6x4xf64>",
        {{}, {}, CaseInput{0, 0, {2, 0, -1, 0}}}},
-      {"moe.grouped_dot_weight_grad %0, %1, %2 {experts = 2 : i64, separate} : (tensor<8x6xf64>, tensor<8x4xf64>, "
-       "tensor<4xi32>) -> (tensor<6x4xf64>, tensor<6x4xf64>)",
+      {"moe.grouped_dot_weight_grad %0, %1, %2 {experts = 2 : i64, separate} : (tensor<2x4x6xf64>, tensor<2x4x4xf64>, "
+       "tensor<2x2xi32>) -> (tensor<6x4xf64>, tensor<6x4xf64>)",
        {{}, {}, CaseInput{0, 0, {1, 0, -1, 0}}}},
+      {"moe.grouped_dot_weight_grad %0, %1, %2 {experts = 4 : i64, part_experts = 2 : i64, parts = 2 : i64} : "
+       "(tensor<2x8x6xf64>, tensor<2x8x4xf64>, tensor<2x4xi32>) -> tensor<4x6x4xf64>",
+       {{}, {}, CaseInput{0, 0, {1, 0, -1, 1, 0, 1, 1, -1}}}},
       {"moe.attention_backward %0, %1, %2, %3, %4, %5 {scale = 0.5 : f64, causal} : (tensor<2x3x4x5xf64>, "
        "tensor<2x3x4x5xf64>, tensor<2x3x2x5xf64>, tensor<2x3x2x5xf64>, tensor<2x3x4x5xf64>, tensor<2x4x3xf64>) -> "
        "(tensor<2x3x4x5xf64>, tensor<2x3x2x5xf64>, tensor<2x3x2x5xf64>)",

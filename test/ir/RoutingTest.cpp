@@ -302,6 +302,21 @@ TEST(GroupedRows, TableOfTwoGroups) {
   EXPECT_EQ(results[2].ints, (std::vector<int64_t>{0, 2, 2, -1, 1, 1, 1, -1}));
 }
 
+// Each part has room for all choices, in rows and blocks of its own, and counts its experts from zero.
+TEST(GroupedRows, TableInParts) {
+  IrContext ir;
+  std::vector<HostTensor> results =
+      evaluate(ir,
+               "moe.group_rows %0 {experts = 4 : i64, block = 2 : i64, parts = 2 : i64} : (tensor<2x3x2xi32>) -> "
+               "(tensor<2x3x2xi32>, tensor<1x2x16xi32>, tensor<2x8xi32>)",
+               {HostTensor::ofInts({2, 3, 2}, {3, 0, -1, 3, 3, 1, 2, 2, 2, 2, 2, 2})});
+  ASSERT_EQ(results.size(), 3u) << ir.messages();
+  EXPECT_EQ(results[0].ints, (std::vector<int64_t>{8, 0, -1, 9, 10, 2, 8, 9, 10, 11, 12, 13}));
+  EXPECT_EQ(results[1].ints, (std::vector<int64_t>{1,  -1, 5,  -1, -1, -1, -1, -1, 0, 3, 4, -1, -1, -1, -1, -1,
+                                                   -1, -1, -1, -1, -1, -1, -1, -1, 0, 1, 2, 3,  4,  5,  -1, -1}));
+  EXPECT_EQ(results[2].ints, (std::vector<int64_t>{0, 1, -1, -1, 1, 1, -1, -1, -1, -1, -1, -1, 0, 0, 0, -1}));
+}
+
 // The most blocks that any choices need: one row in each of the last ones.
 TEST(GroupedRows, FillsTheLastBlock) {
   IrContext ir;
@@ -317,21 +332,34 @@ TEST(GroupedRows, FillsTheLastBlock) {
 
 TEST(GroupedRows, ProductsOfBlocks) {
   // Two rows a block; weights of 1 x 2.
-  const std::string types = "(tensor<4x1xf64>, tensor<2xi32>, tensor<3x1x2xf64>) -> tensor<4x2xf64>";
+  const std::string types = "(tensor<1x4x1xf64>, tensor<1x2xi32>, tensor<3x1x2xf64>) -> tensor<1x4x2xf64>";
   auto products = [&](std::vector<int64_t> blocks) {
     IrContext ir;
     return evaluate(ir, "moe.grouped_dot %0, %1, %2 : " + types,
-                    {HostTensor({4, 1}, {1, 2, 3, 4}), HostTensor::ofInts({2}, std::move(blocks)),
+                    {HostTensor({1, 4, 1}, {1, 2, 3, 4}), HostTensor::ofInts({1, 2}, std::move(blocks)),
                      HostTensor({3, 1, 2}, {1, 10, 2, 20, 3, 30})})[0]
         .floats;
   };
   EXPECT_EQ(products({2, 0}), (std::vector<double>{3, 30, 6, 60, 3, 30, 4, 40}));
   EXPECT_EQ(products({-1, 1}), (std::vector<double>{0, 0, 0, 0, 6, 60, 8, 80}));
   IrContext ir;
-  evaluate(
-      ir, "moe.grouped_dot %0, %1, %2 : " + types,
-      {HostTensor({4, 1}, {1, 2, 3, 4}), HostTensor::ofInts({2}, {0, 3}), HostTensor({3, 1, 2}, {1, 1, 1, 1, 1, 1})});
+  evaluate(ir, "moe.grouped_dot %0, %1, %2 : " + types,
+           {HostTensor({1, 4, 1}, {1, 2, 3, 4}), HostTensor::ofInts({1, 2}, {0, 3}),
+            HostTensor({3, 1, 2}, {1, 1, 1, 1, 1, 1})});
   EXPECT_NE(ir.messages().find("reads expert 3 of 3"), std::string::npos);
+}
+
+// Two tables of two parts, a block of one row each: experts 0 and 1, then 2 and 3.
+TEST(GroupedRows, ProductsOfParts) {
+  IrContext ir;
+  std::vector<HostTensor> results =
+      evaluate(ir,
+               "moe.grouped_dot %0, %1, %2 {part_experts = 2 : i64, parts = 2 : i64} : (tensor<2x2x1xf64>, "
+               "tensor<2x2xi32>, tensor<4x1x1xf64>) -> tensor<2x2x1xf64>",
+               {HostTensor({2, 2, 1}, {1, 2, 3, 4}), HostTensor::ofInts({2, 2}, {1, 1, 0, -1}),
+                HostTensor({4, 1, 1}, {1, 10, 100, 1000})});
+  ASSERT_EQ(results.size(), 1u) << ir.messages();
+  EXPECT_EQ(results[0].floats, (std::vector<double>{10, 2000, 3, 0}));
 }
 
 TEST(GroupedRows, WeightGradientOfEachExpert) {
@@ -341,9 +369,9 @@ TEST(GroupedRows, WeightGradientOfEachExpert) {
     std::vector<HostTensor> results =
         evaluate(ir,
                  std::string("moe.grouped_dot_weight_grad %0, %1, %2 {experts = 3 : i64") + separate +
-                     "} : (tensor<6x1xf64>, tensor<6x2xf64>, tensor<3xi32>) -> " + types,
-                 {HostTensor({6, 1}, {1, 2, 3, 4, 5, 6}), HostTensor({6, 2}, {1, 0, 0, 1, 1, 1, 9, 9, 1, 2, 3, 4}),
-                  HostTensor::ofInts({3}, {2, -1, 2})});
+                     "} : (tensor<1x6x1xf64>, tensor<1x6x2xf64>, tensor<1x3xi32>) -> " + types,
+                 {HostTensor({1, 6, 1}, {1, 2, 3, 4, 5, 6}),
+                  HostTensor({1, 6, 2}, {1, 0, 0, 1, 1, 1, 9, 9, 1, 2, 3, 4}), HostTensor::ofInts({1, 3}, {2, -1, 2})});
     std::vector<double> sums;
     for (const HostTensor &result : results)
       sums.insert(sums.end(), result.floats.begin(), result.floats.end());

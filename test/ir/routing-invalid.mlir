@@ -136,54 +136,81 @@ func.func @case(%e: tensor<1x3x2xi32>) {
 
 // -----
 
-func.func @case(%r: tensor<9x5xf32>, %b: tensor<4xi32>, %w: tensor<3x5x7xf32>) {
-  // expected-error@+2 {{with R a multiple of B, got 'tensor<9x5xf32>' and 'tensor<4xi32>'}}
+func.func @case(%r: tensor<1x9x5xf32>, %b: tensor<1x4xi32>, %w: tensor<3x5x7xf32>) {
+  // expected-error@+2 {{with R a multiple of B, got 'tensor<1x9x5xf32>' and 'tensor<1x4xi32>'}}
   // expected-error@+1 {{failed to infer returned types}}
-  %0 = moe.grouped_dot %r, %b, %w : (tensor<9x5xf32>, tensor<4xi32>, tensor<3x5x7xf32>) -> tensor<9x7xf32>
+  %0 = moe.grouped_dot %r, %b, %w : (tensor<1x9x5xf32>, tensor<1x4xi32>, tensor<3x5x7xf32>) -> tensor<1x9x7xf32>
   return
 }
 
 // -----
 
-func.func @case(%r: tensor<8x5xf32>, %b: tensor<4xi32>, %w: tensor<3x5x7xf32>) {
-  // expected-error@+2 {{grouped_dot of 'tensor<8x5xf32>' with weights 'tensor<3x5x7xf32>' transposed}}
+func.func @case(%r: tensor<1x8x5xf32>, %b: tensor<1x4xi32>, %w: tensor<3x5x7xf32>) {
+  // expected-error@+2 {{grouped_dot of 'tensor<1x8x5xf32>' with weights 'tensor<3x5x7xf32>' transposed}}
   // expected-error@+1 {{failed to infer returned types}}
-  %0 = moe.grouped_dot %r, %b, %w {transposed} : (tensor<8x5xf32>, tensor<4xi32>, tensor<3x5x7xf32>) -> tensor<8x7xf32>
+  %0 = moe.grouped_dot %r, %b, %w {transposed} : (tensor<1x8x5xf32>, tensor<1x4xi32>, tensor<3x5x7xf32>) -> tensor<1x8x7xf32>
   return
 }
 
 // -----
 
-func.func @case(%r: tensor<8x5xf32>, %b: tensor<4xi32>, %w: tensor<5x7xf32>, %v: tensor<5x6xf32>) {
+func.func @case(%r: tensor<1x8x5xf32>, %b: tensor<1x4xi32>, %w: tensor<5x7xf32>, %v: tensor<5x6xf32>) {
   // expected-error@+2 {{grouped_dot has weights of different types}}
   // expected-error@+1 {{failed to infer returned types}}
-  %0 = moe.grouped_dot %r, %b, %w, %v : (tensor<8x5xf32>, tensor<4xi32>, tensor<5x7xf32>, tensor<5x6xf32>) -> tensor<8x7xf32>
+  %0 = moe.grouped_dot %r, %b, %w, %v : (tensor<1x8x5xf32>, tensor<1x4xi32>, tensor<5x7xf32>, tensor<5x6xf32>) -> tensor<1x8x7xf32>
   return
 }
 
 // -----
 
-func.func @case(%r: tensor<8x5xf32>, %b: tensor<4xi32>, %w: tensor<3x5x7xf32>) {
+func.func @case(%r: tensor<1x8x5xf32>, %b: tensor<1x4xi32>, %w: tensor<3x5x7xf32>) {
   // expected-error@+2 {{grouped_dot needs one weight [E,M,N], or one [M,N] for each expert}}
   // expected-error@+1 {{failed to infer returned types}}
-  %0 = moe.grouped_dot %r, %b, %w, %w : (tensor<8x5xf32>, tensor<4xi32>, tensor<3x5x7xf32>, tensor<3x5x7xf32>) -> tensor<8x7xf32>
+  %0 = moe.grouped_dot %r, %b, %w, %w : (tensor<1x8x5xf32>, tensor<1x4xi32>, tensor<3x5x7xf32>, tensor<3x5x7xf32>) -> tensor<1x8x7xf32>
   return
 }
 
 // -----
 
-func.func @case(%r: tensor<8x5xf32>, %b: tensor<4xi32>) {
+func.func @case(%r: tensor<1x8x5xf32>, %b: tensor<1x4xi32>) {
   // expected-error@+2 {{grouped_dot needs weights}}
   // expected-error@+1 {{failed to infer returned types}}
-  %0 = moe.grouped_dot %r, %b : (tensor<8x5xf32>, tensor<4xi32>) -> tensor<8x7xf32>
+  %0 = moe.grouped_dot %r, %b : (tensor<1x8x5xf32>, tensor<1x4xi32>) -> tensor<1x8x7xf32>
   return
 }
 
 // -----
 
-func.func @case(%r: tensor<8x5xf32>, %g: tensor<4x7xf32>, %b: tensor<4xi32>) {
-  // expected-error@+2 {{grouped_dot_weight_grad of 'tensor<8x5xf32>' and 'tensor<4x7xf32>' in blocks 'tensor<4xi32>' of 3 experts}}
+func.func @case(%r: tensor<1x8x5xf32>, %g: tensor<1x4x7xf32>, %b: tensor<1x4xi32>) {
+  // expected-error@+2 {{grouped_dot_weight_grad of 'tensor<1x8x5xf32>' and 'tensor<1x4x7xf32>' in blocks 'tensor<1x4xi32>' of 3 experts}}
   // expected-error@+1 {{failed to infer returned types}}
-  %0 = moe.grouped_dot_weight_grad %r, %g, %b {experts = 3 : i64} : (tensor<8x5xf32>, tensor<4x7xf32>, tensor<4xi32>) -> tensor<3x5x7xf32>
+  %0 = moe.grouped_dot_weight_grad %r, %g, %b {experts = 3 : i64} : (tensor<1x8x5xf32>, tensor<1x4x7xf32>, tensor<1x4xi32>) -> tensor<3x5x7xf32>
+  return
+}
+
+// -----
+
+func.func @case(%e: tensor<1x3x2xi32>) {
+  // expected-error@+2 {{group_rows cannot make 2 parts of 3 experts}}
+  // expected-error@+1 {{failed to infer returned types}}
+  %0:3 = moe.group_rows %e {experts = 3 : i64, block = 2 : i64, parts = 2 : i64} : (tensor<1x3x2xi32>) -> (tensor<1x3x2xi32>, tensor<1x1x8xi32>, tensor<1x4xi32>)
+  return
+}
+
+// -----
+
+func.func @case(%r: tensor<1x8x5xf32>, %b: tensor<1x4xi32>, %w: tensor<3x5x7xf32>) {
+  // expected-error@+2 {{grouped_dot cannot have blocks 'tensor<1x4xi32>' of parts of 2 experts with weights of 3 experts}}
+  // expected-error@+1 {{failed to infer returned types}}
+  %0 = moe.grouped_dot %r, %b, %w {part_experts = 2 : i64} : (tensor<1x8x5xf32>, tensor<1x4xi32>, tensor<3x5x7xf32>) -> tensor<1x8x7xf32>
+  return
+}
+
+// -----
+
+func.func @case(%r: tensor<1x8x5xf32>, %b: tensor<1x4xi32>, %w: tensor<5x7xf32>) {
+  // expected-error@+2 {{of parts of 1 experts with weights of 2 separate experts}}
+  // expected-error@+1 {{failed to infer returned types}}
+  %0 = moe.grouped_dot %r, %b, %w, %w {part_experts = 1 : i64} : (tensor<1x8x5xf32>, tensor<1x4xi32>, tensor<5x7xf32>, tensor<5x7xf32>) -> tensor<1x8x7xf32>
   return
 }

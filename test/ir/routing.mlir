@@ -21,17 +21,17 @@ func.func @routing(%l: tensor<2x4x3xf32>, %m: tensor<2x4xi1>, %noise: tensor<2x4
 }
 
 // CHECK-LABEL: func.func @grouped
-func.func @grouped(%e: tensor<2x3x2xi32>, %rows: tensor<16x5xf32>, %grad: tensor<16x7xf32>, %w: tensor<3x5x7xf32>, %one: tensor<7x5xf32>) {
+func.func @grouped(%e: tensor<2x3x2xi32>, %rows: tensor<2x8x5xf32>, %grad: tensor<2x8x7xf32>, %w: tensor<3x5x7xf32>, %one: tensor<7x5xf32>) {
   // CHECK: moe.group_rows {{.*}} {block = 2 : i64, experts = 3 : i64} : (tensor<2x3x2xi32>) -> (tensor<2x3x2xi32>, tensor<1x2x8xi32>, tensor<2x4xi32>)
   %g:3 = moe.group_rows %e {experts = 3 : i64, block = 2 : i64} : (tensor<2x3x2xi32>) -> (tensor<2x3x2xi32>, tensor<1x2x8xi32>, tensor<2x4xi32>)
-  %b = moe.reshape %g#2 : (tensor<2x4xi32>) -> tensor<8xi32>
-  // CHECK: moe.grouped_dot {{.*}} : (tensor<16x5xf32>, tensor<8xi32>, tensor<3x5x7xf32>) -> tensor<16x7xf32>
-  %y = moe.grouped_dot %rows, %b, %w : (tensor<16x5xf32>, tensor<8xi32>, tensor<3x5x7xf32>) -> tensor<16x7xf32>
-  // CHECK-NEXT: moe.grouped_dot {{.*}} {transposed} : (tensor<16x5xf32>, tensor<8xi32>, tensor<7x5xf32>, tensor<7x5xf32>) -> tensor<16x7xf32>
-  %z = moe.grouped_dot %rows, %b, %one, %one {transposed} : (tensor<16x5xf32>, tensor<8xi32>, tensor<7x5xf32>, tensor<7x5xf32>) -> tensor<16x7xf32>
+  %b = moe.reshape %g#2 : (tensor<2x4xi32>) -> tensor<2x4xi32>
+  // CHECK: moe.grouped_dot {{.*}} : (tensor<2x8x5xf32>, tensor<2x4xi32>, tensor<3x5x7xf32>) -> tensor<2x8x7xf32>
+  %y = moe.grouped_dot %rows, %b, %w : (tensor<2x8x5xf32>, tensor<2x4xi32>, tensor<3x5x7xf32>) -> tensor<2x8x7xf32>
+  // CHECK-NEXT: moe.grouped_dot {{.*}} {transposed} : (tensor<2x8x5xf32>, tensor<2x4xi32>, tensor<7x5xf32>, tensor<7x5xf32>) -> tensor<2x8x7xf32>
+  %z = moe.grouped_dot %rows, %b, %one, %one {transposed} : (tensor<2x8x5xf32>, tensor<2x4xi32>, tensor<7x5xf32>, tensor<7x5xf32>) -> tensor<2x8x7xf32>
   // CHECK-NEXT: moe.grouped_dot_weight_grad {{.*}} {experts = 3 : i64} : {{.*}} -> tensor<3x5x7xf32>
-  %d = moe.grouped_dot_weight_grad %rows, %grad, %b {experts = 3 : i64} : (tensor<16x5xf32>, tensor<16x7xf32>, tensor<8xi32>) -> tensor<3x5x7xf32>
+  %d = moe.grouped_dot_weight_grad %rows, %grad, %b {experts = 3 : i64} : (tensor<2x8x5xf32>, tensor<2x8x7xf32>, tensor<2x4xi32>) -> tensor<3x5x7xf32>
   // CHECK-NEXT: moe.grouped_dot_weight_grad {{.*}} {experts = 2 : i64, separate} : {{.*}} -> (tensor<5x7xf32>, tensor<5x7xf32>)
-  %s:2 = moe.grouped_dot_weight_grad %rows, %grad, %b {experts = 2 : i64, separate} : (tensor<16x5xf32>, tensor<16x7xf32>, tensor<8xi32>) -> (tensor<5x7xf32>, tensor<5x7xf32>)
+  %s:2 = moe.grouped_dot_weight_grad %rows, %grad, %b {experts = 2 : i64, separate} : (tensor<2x8x5xf32>, tensor<2x8x7xf32>, tensor<2x4xi32>) -> (tensor<5x7xf32>, tensor<5x7xf32>)
   return
 }

@@ -78,15 +78,54 @@ std::vector<std::string> parameters(ModuleOp module) {
   return names;
 }
 
+/// Names of the tensors that a state stacks along dimension 0, or its own.
+std::vector<std::string> membersOf(ModuleOp module, const std::string &state) {
+  std::vector<std::string> names;
+  if (auto members = module.lookupSymbol<ir::StateOp>(state).getMembers())
+    for (Attribute member : *members)
+      names.push_back(cast<DictionaryAttr>(member).getAs<StringAttr>("name").str());
+  return names.empty() ? std::vector<std::string>{state} : names;
+}
+
 /// Different for each name, small enough to train.
-HostTensor drawn(const std::string &name, RankedTensorType type, const Parallel &how) {
-  HostTensor value = wholeLike(type, how);
+void draw(const std::string &name, HostTensor &value) {
   uint64_t seed = 7;
   for (char letter : name)
     seed = seed * 131 + static_cast<unsigned char>(letter);
   bool isScale = name.find("norm.weight") != std::string::npos;
   value.floats = randomNumbers(value.size(), isScale ? 0.5 : -0.6, isScale ? 1.5 : 0.6, seed);
+}
+
+/// First values of a state, those of its members one behind the other.
+HostTensor drawn(ModuleOp module, const std::string &state, const Parallel &how) {
+  HostTensor value = wholeLike(typeOfState(module, state), how);
+  const std::vector<std::string> members = membersOf(module, state);
+  std::vector<double> all;
+  for (const std::string &member : members) {
+    HostTensor part = value;
+    if (members.front() != state) {
+      part.shape.erase(part.shape.begin());
+      part.floats.resize(value.floats.size() / members.size());
+    }
+    draw(member, part);
+    all.insert(all.end(), part.floats.begin(), part.floats.end());
+  }
+  value.floats = all;
   return value;
+}
+
+/// Puts `whole`, which belongs to a state, under the names of its members.
+void keep(ModuleOp module, const std::string &state, const HostTensor &whole, std::map<std::string, HostTensor> &into) {
+  const std::vector<std::string> members = membersOf(module, state);
+  for (size_t i = 0; i < members.size(); ++i) {
+    HostTensor part = whole;
+    if (members.front() != state) {
+      const auto size = static_cast<int64_t>(whole.floats.size() / members.size()), at = static_cast<int64_t>(i) * size;
+      part.shape.erase(part.shape.begin());
+      part.floats.assign(whole.floats.begin() + at, whole.floats.begin() + at + size);
+    }
+    into[members[i]] = part;
+  }
 }
 
 /// Inputs or labels; some labels are padding, and no two sequences are alike.
@@ -220,25 +259,36 @@ MeshModel::MeshModel(const ModelSpec &spec) : spec(spec) {
   if (spec.top1)
     words.push_back("--moe-top1-expert");
   std::ostringstream out, err;
-  EXPECT_EQ(models::runModelCommand(words, out, err), 0) << err.str();
+  if (spec.onnx.empty())
+    EXPECT_EQ(models::runModelCommand(words, out, err), 0) << err.str();
+  else
+    path = spec.onnx;
   frontend::ImportOptions options;
   options.bindings = {{"batch", kSequences}, {"seq", kLength}};
-  options.routingGroups = spec.groups;
+  if (spec.onnx.empty())
+    options.routingGroups = spec.groups;
   std::vector<Diagnostic> diagnostics;
-  std::optional<frontend::Recipe> recipe =
-      frontend::parseRecipe("optimizer: " + spec.optimizer + "\nclip_norm: " + std::to_string(spec.clipNorm) +
-                                "\naccumulate: " + std::to_string(spec.accumulate) +
-                                "\nrouting_groups: " + std::to_string(spec.groups) + "\n",
-                            "recipe", {}, diagnostics);
+  std::optional<frontend::Recipe> recipe = frontend::parseRecipe(
+      "optimizer: " + spec.optimizer + "\nclip_norm: " + std::to_string(spec.clipNorm) +
+          "\naccumulate: " + std::to_string(spec.accumulate) +
+          (spec.onnx.empty() ? "\nrouting_groups: " + std::to_string(spec.groups) : "\n" + spec.recipe) + "\n",
+      "recipe", {}, diagnostics);
+  if (recipe)
+    options.parameters = recipe->parameters;
   imported = frontend::importOnnx(context, path.string(), options, diagnostics);
+  if (recipe && imported && !spec.onnx.empty())
+    EXPECT_TRUE(frontend::applyLoss(*imported, *recipe).has_value());
   for (const Diagnostic &diagnostic : diagnostics)
     ADD_FAILURE() << diagnostic.str();
   if (recipe && imported) {
+    if (spec.change)
+      spec.change(*imported);
     frontend::setTraining(*imported, *recipe);
     frontend::useExactConstants(*imported);
     EXPECT_TRUE(succeeded(ir::widenToFloat64(*imported)));
   }
-  fs::remove(path);
+  if (spec.onnx.empty())
+    fs::remove(path);
 }
 
 OwningOpRef<ModuleOp> MeshModel::parallel(const Parallel &how, std::string &messages) {
@@ -263,7 +313,7 @@ std::optional<Trained> MeshModel::train(const Parallel &how, int updates, std::s
   ScopedDiagnosticHandler handler(&context, [&](mlir::Diagnostic &diagnostic) { messages += text(diagnostic); });
   Ranks ranks(*module, how);
   for (const std::string &name : parameters(*module)) {
-    HostTensor value = drawn(name, typeOfState(*module, name), how);
+    HostTensor value = drawn(*module, name, how);
     if (name == spec.huge)
       std::fill(value.floats.end() - value.size() / value.shape[0], value.floats.end(), 1e200);
     ranks.write(name, value);
@@ -286,14 +336,14 @@ std::optional<Trained> MeshModel::train(const Parallel &how, int updates, std::s
         std::optional<HostTensor> gradient = ranks.read(name + ".grad");
         if (!gradient)
           return messages += "ranks differ in the gradient of " + name + "\n", std::nullopt;
-        trained.gradients[name] = *gradient;
+        keep(*module, name, *gradient, trained.gradients);
       }
     if (!ranks.run("update", {}))
       return std::nullopt;
     trained.loss.push_back(metric("loss"));
     trained.gnorm.push_back(metric("gnorm"));
     trained.clip.push_back(metric("clip_factor"));
-    if (update == 0) {
+    if (update == 0 && module->lookupSymbol("metric.moe_metrics")) {
       std::optional<HostTensor> metrics = ranks.readAnywhere("metric.moe_metrics");
       trained.overflow = metrics ? metrics->at(spec.top1 ? 5 : 1) : 0;
     }
@@ -302,7 +352,7 @@ std::optional<Trained> MeshModel::train(const Parallel &how, int updates, std::s
     std::optional<HostTensor> weight = ranks.read(name);
     if (!weight)
       return messages += "ranks differ in " + name + "\n", std::nullopt;
-    trained.weights[name] = *weight;
+    keep(*module, name, *weight, trained.weights);
   }
   return trained;
 }

@@ -8,8 +8,10 @@
 #define MOEC_TEST_MESH_MESHRUN_H
 
 #include "ir/reference/Interpreter.h"
+#include "mlir/IR/BuiltinOps.h"
 #include "mlir/IR/MLIRContext.h"
 #include "mlir/IR/OwningOpRef.h"
+#include <functional>
 #include <map>
 #include <string>
 #include <vector>
@@ -25,6 +27,10 @@ struct ModelSpec {
   double gateLossWeight = 0.1;
   /// Parameter whose last expert is far too large at first: no gradient it takes part in is finite. Empty: none.
   std::string huge;
+  /// An exported model to take in place of the preset (`top1` and `groups` say nothing then), the rest of its recipe,
+  /// and what to do to it first, in float32.
+  std::string onnx, recipe;
+  std::function<void(mlir::ModuleOp)> change;
 };
 
 /// How it is made parallel.
@@ -51,7 +57,7 @@ struct Trained {
 
 class MeshModel {
 public:
-  /// Writes the preset, imports it and widens it to float64.
+  /// Writes the preset, or takes the export, imports it and widens it to float64.
   explicit MeshModel(const ModelSpec &spec);
 
   /// The module on a mesh, at the phase that `how` asks for. Null, with `messages`, after an error.

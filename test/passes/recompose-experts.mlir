@@ -1,5 +1,6 @@
 // Layers of experts as inputs/experts.py writes them: what is found, and that loss and gradients stay those of the graph,
-// in float64, with even loads, and with all tokens on the first expert and none on the last.
+// in float64, with even loads, and with all tokens on the first expert and none on the last; also with tables for many
+// ranks, where tokens and experts divide.
 
 // DEFINE: %{form} =
 // DEFINE: %{found} =
@@ -8,6 +9,8 @@
 // DEFINE:   moe-opt %t.mlir --differentiate | %{interpret} > %t.before && \
 // DEFINE:   moe-opt %t.mlir --simplify --recompose-experts --simplify --differentiate | %{interpret} > %t.after && \
 // DEFINE:   %python %S/inputs/same_numbers.py %t.before %t.after && \
+// DEFINE:   moe-opt %t.mlir --simplify --recompose-experts="groups=2 parts=2" --simplify --differentiate | %{interpret} > %t.parts && \
+// DEFINE:   %python %S/inputs/same_numbers.py %t.before %t.parts && \
 // DEFINE:   moe-opt %t.mlir --simplify --recompose-experts --simplify | FileCheck %s --check-prefix=%{found}
 
 // Weights that are gathered for each choice: one table of rows for both products, tokens moved as they are, the choices
@@ -49,9 +52,24 @@
 // REDEFINE: %{form} = gathered choices=3 experts=3
 // RUN: %{same}
 
+// Two tables of two parts each, of half the experts. Biases are parted as weights are.
+// PARTS: moe.group_rows {{.*}}experts = 4 : i64, parts = 2 : i64} : (tensor<2x12x1xi32>)
+// PARTS: moe.dispatch {{.*}} : (tensor<2x6x6xf32>, tensor<2x6x2xi32>
+// PARTS: moe.grouped_dot {{.*}}part_experts = 2 : i64, parts = 2 : i64, transposed} : {{.*}}tensor<4x10x6xf32>
+// PARTS: moe.grouped_dot {{.*}}part_experts = 2 : i64, parts = 2 : i64} : (tensor<2x{{[0-9]*}}x1xf32>, {{.*}}, tensor<4x1x10xf32>
+// PARTS: moe.combine {{.*}} -> tensor<2x6x6xf32>
+// RUN: %python %S/inputs/experts.py gathered stored=nm bias=1 > %t.parts.mlir
+// RUN: moe-opt %t.parts.mlir --simplify --recompose-experts="groups=2 parts=2" --simplify | FileCheck %s --check-prefix=PARTS
+// Three experts in no two parts: four tables instead.
+// FOUR: moe.group_rows {{.*}}experts = 3 : i64} : (tensor<4x6x1xi32>)
+// RUN: %python %S/inputs/experts.py gathered experts=3 > %t.parts.mlir
+// RUN: moe-opt %t.parts.mlir --simplify --recompose-experts="groups=2 parts=2" --simplify | FileCheck %s --check-prefix=FOUR
+// FEW: error: recompose-experts needs at least one group of tokens and one part of the experts
+// RUN: not moe-opt %t.parts.mlir --recompose-experts="parts=0" 2>&1 | FileCheck %s --check-prefix=FEW
+
 // Parameters of their own for each expert are read where they are.
 // SEPARATE-NOT: moe.concat
-// SEPARATE-COUNT-2: moe.grouped_dot {{.*}} : (tensor<{{[0-9x]*}}xf32>, tensor<{{[0-9]*}}xi32>, tensor<{{.*}}>, tensor<{{.*}}>, tensor<{{.*}}>, tensor<{{.*}}>)
+// SEPARATE-COUNT-2: moe.grouped_dot {{.*}} : (tensor<{{[0-9x]*}}xf32>, tensor<{{[0-9x]*}}xi32>, tensor<{{.*}}>, tensor<{{.*}}>, tensor<{{.*}}>, tensor<{{.*}}>)
 // REDEFINE: %{found} = SEPARATE
 // REDEFINE: %{form} = gathered separate=1
 // RUN: %{same}
@@ -90,8 +108,8 @@
 // LOOPED: moe.group_rows
 // LOOPED-NOT: moe.group_rows
 // LOOPED: moe.dispatch {{.*}} : (tensor<1x12x6xf32>, tensor<1x12x2xi32>
-// LOOPED: moe.grouped_dot {{.*}} : (tensor<{{[0-9x]*}}xf32>, tensor<{{[0-9]*}}xi32>, tensor<4x
-// LOOPED: moe.grouped_dot {{.*}} : (tensor<{{[0-9x]*}}xf32>, tensor<{{[0-9]*}}xi32>, tensor<4x
+// LOOPED: moe.grouped_dot {{.*}} : (tensor<{{[0-9x]*}}xf32>, tensor<{{[0-9x]*}}xi32>, tensor<4x
+// LOOPED: moe.grouped_dot {{.*}} : (tensor<{{[0-9x]*}}xf32>, tensor<{{[0-9x]*}}xi32>, tensor<4x
 // LOOPED: moe.combine {{.*}}tensor<1x12x2xf32>) -> tensor<1x12x6xf32>
 // LOOPED-NOT: moe.dot
 // REDEFINE: %{found} = LOOPED
