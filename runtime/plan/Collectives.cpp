@@ -8,6 +8,7 @@
 
 #include "runtime/plan/Structure.h"
 
+#include <algorithm>
 #include <vector>
 #include <xxhash.h>
 
@@ -55,6 +56,40 @@ uint64_t collectiveScratchBytes(const plan::Collective &collective, plan::DType 
   }
   uint64_t parts = (packs ? 1 : 0) + (unpacks || reduces(collective) ? 1 : 0);
   return saturatingProduct(saturatingProduct(saturatingProduct(block, ranks), parts), elementBytes(dtype));
+}
+
+Traffic collectiveTraffic(const plan::Collective &collective, plan::DType dtype, uint64_t ranks) {
+  if (ranks <= 1)
+    return {};
+  const uint64_t others = ranks - 1;
+  const auto count = static_cast<uint64_t>(collective.count());
+  uint64_t elements = 0, messages = others;
+  switch (collective.kind()) {
+  case plan::Collective::ALL_REDUCE: {
+    const uint64_t own = saturatingSum(count, others) / ranks;
+    elements = saturatingSum(count - own, saturatingProduct(own, others));
+    messages = saturatingProduct(others, 2);
+    break;
+  }
+  case plan::Collective::ALL_GATHER:
+    elements = saturatingProduct(count, others);
+    break;
+  default:
+    elements = saturatingProduct(count / ranks, others);
+    break;
+  }
+  return {saturatingProduct(elements, elementBytes(dtype)), messages};
+}
+
+bool isExposed(const plan::Program &program, int step) {
+  const plan::Step &collective = program.steps(step);
+  for (int i = step + 1; i < program.steps_size(); ++i) {
+    const plan::Step &other = program.steps(i);
+    if (other.lane() == collective.lane())
+      continue;
+    return collective.signal() != 0 && std::ranges::find(other.waits(), collective.signal()) != other.waits().end();
+  }
+  return true;
 }
 
 uint64_t collectiveDigest(const plan::Program &program) {

@@ -24,6 +24,22 @@ uint64_t collectiveOutput(const plan::Collective &collective, uint64_t ranks);
 /// need a part for the summands of all ranks. Sticks at UINT64_MAX.
 uint64_t collectiveScratchBytes(const plan::Collective &collective, plan::DType dtype, uint64_t ranks);
 
+/// What a rank sends to others in one collective.
+struct Traffic {
+  uint64_t bytes = 0;    ///< sticks at UINT64_MAX
+  uint64_t messages = 0; ///< blocks, each to one rank; an empty one counts, since the other end waits for it
+};
+
+/// What the rank that sends most sends in a group of `ranks`, as blocks go straight to their ranks
+/// (runtime/cpu/Collective.h): with b bytes of input, gathering sends it to each other rank, (n-1) b; scattering and
+/// exchanging keep one part, (n-1) b/n; an all_reduce sends all parts but its own to their owners and its own sum to
+/// all others, where the first rank's part is the largest, ceil(count/n) elements.
+Traffic collectiveTraffic(const plan::Collective &collective, plan::DType dtype, uint64_t ranks);
+
+/// Whether compute waits for all of collective `step` of a program: no step of another lane stands between it and the
+/// first one that waits for its signal.
+bool isExposed(const plan::Program &program, int step);
+
 /// Digest (XXH3-64) of what the collectives of a program do, in order; 0 without any. Ranks whose digests differ would
 /// wait for each other or mix up tensors.
 uint64_t collectiveDigest(const plan::Program &program);

@@ -5,8 +5,10 @@
 //===----------------------------------------------------------------------------------------------------------------===//
 
 #include "tools/moec/PlanGraph.h"
-#include "runtime/plan/StepKind.h"
 
+#include "runtime/plan/Collectives.h"
+#include "runtime/plan/StepKind.h"
+#include "tools/moec/Communication.h"
 #include "tools/moec/Report.h"
 
 #include <algorithm>
@@ -94,7 +96,7 @@ std::vector<Range> readRanges(const plan::Plan &plan, const plan::Step &step) {
 }
 
 /// A string of the DOT language, quotes included; `\n` stays a line break.
-std::string quoted(const std::string &text) {
+std::string inQuotes(const std::string &text) {
   std::string result = "\"";
   for (char c : text) {
     if (c == '\n') {
@@ -108,14 +110,19 @@ std::string quoted(const std::string &text) {
   return result + "\"";
 }
 
-std::string nodeLine(const plan::Step &step, int index) {
-  std::string label = step.name() + "\n" + stepKind(step);
+std::string nodeLine(const plan::Plan &plan, const plan::Program &program, int index) {
+  const plan::Step &step = program.steps(index);
+  std::string label = step.name() + "\n" + stepKind(step), look;
+  if (step.has_collective()) {
+    label += " over " + axesText(plan, step) + ", sends " + bytesText(static_cast<double>(sentBytes(plan, step)));
+    look = isExposed(program, index) ? ", style=filled, fillcolor=orange" : ", style=filled, fillcolor=lightblue";
+  }
   if (step.flops() > 0) {
     char flops[32];
     std::snprintf(flops, sizeof(flops), "%.3g", step.flops());
     label += std::string(", ") + flops + " FLOPs";
   }
-  return "s" + std::to_string(index) + " [label=" + quoted(label) + "];\n";
+  return "s" + std::to_string(index) + " [label=" + inQuotes(label) + look + "];\n";
 }
 
 } // namespace
@@ -160,7 +167,7 @@ std::string layerOf(const std::string &stepName) {
 }
 
 std::string planGraphDot(const plan::Plan &plan, const plan::Program &program) {
-  std::string text = "digraph " + quoted(program.name()) + " {\n  node [shape=box];\n";
+  std::string text = "digraph " + inQuotes(program.name()) + " {\n  node [shape=box];\n";
   std::map<std::string, std::vector<int>> layers;
   std::vector<std::string> order;
   for (int i = 0; i < program.steps_size(); ++i) {
@@ -172,15 +179,15 @@ std::string planGraphDot(const plan::Plan &plan, const plan::Program &program) {
   for (const std::string &layer : order) {
     const std::string indent = layer.empty() ? "  " : "    ";
     if (!layer.empty())
-      text += "  subgraph " + quoted("cluster_" + layer) + " {\n    label=" + quoted(layer) + ";\n";
+      text += "  subgraph " + inQuotes("cluster_" + layer) + " {\n    label=" + inQuotes(layer) + ";\n";
     for (int step : layers[layer])
-      text += indent + nodeLine(program.steps(step), step);
+      text += indent + nodeLine(plan, program, step);
     if (!layer.empty())
       text += "  }\n";
   }
   for (const PlanEdge &edge : dataFlow(plan, program))
     text += "  s" + std::to_string(edge.from) + " -> s" + std::to_string(edge.to) +
-            " [label=" + quoted(bytesText(static_cast<double>(edge.bytes))) + "];\n";
+            " [label=" + inQuotes(bytesText(static_cast<double>(edge.bytes))) + "];\n";
   return text + "}\n";
 }
 

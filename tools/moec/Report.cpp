@@ -6,6 +6,7 @@
 
 #include "tools/moec/Report.h"
 #include "runtime/plan/StepKind.h"
+#include "tools/moec/Communication.h"
 
 #include <cstdio>
 #include <map>
@@ -110,10 +111,11 @@ std::string planReport(const plan::Plan &plan, const std::string &path, const st
   text += "programs\n";
   for (const plan::Program &program : plan.programs()) {
     std::string kinds;
-    for (auto [kind, count] : stepKinds(program))
+    for (const auto &[kind, count] : stepKinds(program))
       kinds += (kinds.empty() ? "" : ", ") + std::to_string(count) + " " + kind;
     text += "  " + program.name() + ": " + std::to_string(program.steps_size()) + " steps (" + kinds + ")\n";
   }
+  text += communicationText(plan);
   text += "kernels\n" + line("distinct", std::to_string(plan.kernels_size()));
   return text;
 }
@@ -139,7 +141,9 @@ std::string planReportJson(const plan::Plan &plan, const std::optional<KeptBytes
   for (const plan::Certificate::Class &entry : certificate.peak())
     json["peak"].push_back({{"name", entry.name()}, {"bytes", entry.bytes()}});
   for (const plan::Program &program : plan.programs())
-    json["programs"][program.name()] = {{"steps", program.steps_size()}, {"kinds", stepKinds(program)}};
+    json["programs"][program.name()] = {{"steps", program.steps_size()},
+                                        {"kinds", stepKinds(program)},
+                                        {"communication", describeCommunication(plan, program)}};
   json["kernels"] = plan.kernels_size();
   json["routing_groups"] = plan.header().routing_groups();
   return json.dump() + "\n";
