@@ -263,6 +263,8 @@ struct DifferentiatePass : impl::DifferentiateBase<DifferentiatePass> {
       addTo("sum.aux_loss", b.mul(b.reshape(terminator.getOperand(*aux), {}), weight));
     if (std::optional<unsigned> metrics = findResult(step, "moe_metrics"))
       addTo("sum.moe_metrics", terminator.getOperand(*metrics));
+    if (std::optional<unsigned> dropped = findResult(step, "moe_dropped"))
+      addTo("sum.dropped", terminator.getOperand(*dropped));
 
     Location loc = NameLoc::get(builder.getStringAttr(kProgressState));
     auto type = states.progressType(typeOf(loss));

@@ -39,7 +39,7 @@ struct InsertEvaluationPass : impl::InsertEvaluationBase<InsertEvaluationPass> {
     // What only training reads is no output of the user's model.
     if (auto forward = module.lookupSymbol<func::FuncOp>("forward")) {
       BitVector drop(forward.getNumResults());
-      for (StringRef name : {"loss_weight", "inner_loss_sum", "moe_metrics"})
+      for (StringRef name : {"loss_weight", "inner_loss_sum", "moe_metrics", "moe_dropped"})
         if (std::optional<unsigned> index = findResult(forward, name))
           drop.set(*index);
       eraseResults(forward, drop);
@@ -78,6 +78,8 @@ struct InsertEvaluationPass : impl::InsertEvaluationBase<InsertEvaluationPass> {
       addTo("metric.eval_moe_gate_loss_sum", b.mul(b.reshape(output(*aux), {}), weight));
     if (std::optional<unsigned> metrics = findResult(eval, "moe_metrics"))
       addTo("metric.eval_moe_metrics", output(*metrics));
+    if (std::optional<unsigned> dropped = findResult(eval, "moe_dropped"))
+      addTo("metric.eval_dropped", output(*dropped));
     eraseResults(eval, BitVector(eval.getNumResults(), true));
     return success();
   }

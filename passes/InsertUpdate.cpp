@@ -131,7 +131,9 @@ struct InsertUpdatePass : impl::InsertUpdateBase<InsertUpdatePass> {
       metric("moe_gate_loss", b.div(total("sum.aux_loss"), weight));
     if (module.lookupSymbol("sum.moe_metrics"))
       metric("moe_metrics", b.mul(total("sum.moe_metrics"), 1.0 / static_cast<double>(training.accumulate)));
-    for (StringRef sum : {"sum.loss", "sum.weight", "sum.inner_loss", "sum.aux_loss", "sum.moe_metrics"})
+    if (module.lookupSymbol("sum.dropped"))
+      metric("dropped", total("sum.dropped"));
+    for (StringRef sum : {"sum.loss", "sum.weight", "sum.inner_loss", "sum.aux_loss", "sum.moe_metrics", "sum.dropped"})
       if (auto state = module.lookupSymbol<StateOp>(sum))
         states.write(builder, named(sum), sum, b.splat(state.getTensorType(), 0.0));
 

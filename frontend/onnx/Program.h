@@ -94,8 +94,8 @@ public:
   mlir::Value rng();
   /// The number of routing groups G.
   int64_t routingGroups() const { return groups; }
-  /// Metrics [G, 9] of one MoE layer.
-  void addMoeMetrics(mlir::Value metrics) { moeMetrics.push_back(metrics); }
+  /// Metrics [G, 9] of one MoE layer and the number of its choices that were dropped, i64 scalar.
+  void addMoeMetrics(mlir::Value metrics, mlir::Value dropped) { moeMetrics.emplace_back(metrics, dropped); }
 
   /// The value of a constant expression, in float64; nothing if it depends on inputs or state or is too large.
   std::optional<ir::HostTensor> evaluate(mlir::Value value);
@@ -109,6 +109,7 @@ private:
   std::optional<llvm::SmallVector<int64_t>> bindShape(const onnx::ValueInfoProto &value);
   bool returnOutputs(mlir::func::FuncOp function, Scope &scope);
   mlir::Value meanMoeMetrics();
+  mlir::Value sumDropped();
   void eraseDead(mlir::Block &block);
   /// The constant of a type with an extent of 0.
   mlir::Value withoutElements(mlir::RankedTensorType type, mlir::Location loc);
@@ -122,8 +123,8 @@ private:
   llvm::StringMap<mlir::Value> initializers;
   mlir::Value rngValue;
   size_t nodeCount = 0; ///< nodes translated, each run of a function or loop anew
-  std::vector<mlir::Value> moeMetrics;
-  llvm::DenseMap<mlir::Value, ir::HostTensor> constants; ///< values of small constant expressions
+  std::vector<std::pair<mlir::Value, mlir::Value>> moeMetrics; ///< per layer: metrics, dropped
+  llvm::DenseMap<mlir::Value, ir::HostTensor> constants;       ///< values of small constant expressions
   mlir::OwningOpRef<mlir::ModuleOp> empty;
   ir::InterpreterState noState;
 };

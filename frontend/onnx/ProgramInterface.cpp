@@ -108,12 +108,24 @@ Value Program::meanMoeMetrics() {
   NodeContext context(*this, scope, node, 0);
   Value sum;
   double count = 0;
-  for (Value metrics : moeMetrics) {
+  for (Value metrics : llvm::make_first_range(moeMetrics)) {
     count += static_cast<double>(context.shape(metrics)[0]);
     Value layer = context.reduce(metrics, ir::ReduceKind::Sum, {0}, false);
     sum = sum ? context.make<ir::AddOp>(sum, layer) : layer;
   }
   return context.make<ir::DivOp>(sum, context.splatLike(sum, count));
+}
+
+Value Program::sumDropped() {
+  onnx::NodeProto node;
+  node.set_name("moe_dropped");
+  node.add_output("moe_dropped");
+  Scope scope;
+  NodeContext context(*this, scope, node, 0);
+  Value sum;
+  for (Value dropped : llvm::make_second_range(moeMetrics))
+    sum = sum ? context.make<ir::AddOp>(sum, dropped) : dropped;
+  return sum;
 }
 
 bool Program::returnOutputs(func::FuncOp function, Scope &scope) {
@@ -157,11 +169,12 @@ bool Program::returnOutputs(func::FuncOp function, Scope &scope) {
         values.push_back(value);
         kept.push_back(name);
       }
-  if (!moeMetrics.empty() && !llvm::is_contained(kept, "moe_metrics"))
-    if (Value value = meanMoeMetrics()) {
-      values.push_back(value);
-      kept.push_back("moe_metrics");
-    }
+  if (!moeMetrics.empty())
+    for (auto [name, value] : {std::pair("moe_metrics", meanMoeMetrics()), std::pair("moe_dropped", sumDropped())})
+      if (value && !llvm::is_contained(kept, name)) {
+        values.push_back(value);
+        kept.emplace_back(name);
+      }
   func::ReturnOp::create(builder, function.getLoc(), values);
   llvm::SmallVector<Type> types;
   for (Value value : values)

@@ -86,7 +86,9 @@ Expected<LogRecord> Evaluator::run(const SampleSource &samples, const std::strin
       continue;
     if (name.starts_with("eval_"))
       name.remove_prefix(5);
-    if (name.ends_with("_sum"))
+    if (name == "dropped") // a count of all data, not a mean of batches
+      record[prefix + std::string(name)] = static_cast<int64_t>(sums[i]);
+    else if (name.ends_with("_sum"))
       record[prefix + std::string(name.substr(0, name.size() - 4))] = sums[i] / counted;
     else
       record[prefix + std::string(name)] = sums[i] / double(batches);

@@ -11,7 +11,10 @@
 
 #include "frontend/onnx/NodeContext.h"
 #include "frontend/onnx/OpTable.h"
+#include "frontend/onnx/ops/Support.h"
+
 #include <cmath>
+#include <limits>
 
 using namespace mlir;
 
@@ -150,6 +153,43 @@ Value activation(NodeContext &n, Value x) {
   return x;
 }
 
+/// Choices of a layer that found no slot, i64 scalar. Padding and second experts that `random` has turned down chose
+/// nothing.
+Value countDropped(NodeContext &n, const MoeLayer &layer, Operation *route, Value mask, Value noise) {
+  n.at("dropped");
+  Type i64 = n.builder.getI64Type();
+  auto count = [&](Value flags) {
+    const int64_t rank = n.rank(flags);
+    return n.reduce(n.cast(flags, i64), ir::ReduceKind::Sum, llvm::ArrayRef<int64_t>({0, 1, 2}).take_front(rank),
+                    false);
+  };
+  auto both = [&](Value a, Value b) { return n.make<ir::AndOp>(a, b); };
+  Value expert = route->getResult(0), slot = route->getResult(1), probs = route->getResult(5);
+  Value absent = compare(n, ir::ComparePredicate::LT, slot, n.splatLike(slot, 0.0));
+  Value unmasked = mask ? n.make<ir::NotOp>(mask) : Value();
+  if (mask)
+    absent = both(absent, n.broadcast(unmasked, n.shape(slot), {0, 1}));
+  Value dropped = count(absent);
+  if (layer.policy != ir::SecondExpertPolicy::Random)
+    return dropped;
+  // As `route` itself decides: a second expert stays if twice its probability is above the noise.
+  auto probability = [&](int64_t k) {
+    Value chosen =
+        n.make<ir::SliceOp>(expert, Shape{0, 0, k}, Shape{layer.groups, layer.tokens, k + 1}, Shape{1, 1, 1});
+    Value index = n.make<ir::IotaOp>(n.type(n.shape(probs), n.element(expert)), 2);
+    Value hit = compare(n, ir::ComparePredicate::EQ, index, n.broadcastTo(chosen, n.shape(probs)));
+    return n.reduce(n.make<ir::SelectOp>(hit, probs, n.splatLike(probs, 0.0)), ir::ReduceKind::Sum, {2}, false);
+  };
+  Value second = probability(1);
+  if (n.integer("normalize_gate_prob_before_dropping", 0) != 0) {
+    Value sum = n.make<ir::AddOp>(probability(0), second);
+    second = n.make<ir::DivOp>(second, n.make<ir::MaxOp>(sum, n.splatLike(sum, std::numeric_limits<float>::epsilon())));
+  }
+  Value twice = n.make<ir::MulOp>(second, n.splatLike(second, 2.0));
+  Value turnedDown = n.make<ir::NotOp>(compare(n, ir::ComparePredicate::GT, twice, noise));
+  return n.make<ir::SubOp>(dropped, count(mask ? both(turnedDown, unmasked) : turnedDown));
+}
+
 /// gate -> route -> dispatch -> experts -> combine, in index form.
 void moe(NodeContext &n) {
   Value x = n.input(0), gate = n.input(1);
@@ -177,7 +217,7 @@ void moe(NodeContext &n) {
   }
   Value expert = route->getResult(0), slot = route->getResult(1), weight = route->getResult(2);
   Value token = route->getResult(3);
-  n.program.addMoeMetrics(route->getResult(7));
+  n.program.addMoeMetrics(route->getResult(7), countDropped(n, layer, route, mask, noise));
 
   n.at("dispatched");
   Value rows = n.make<ir::DispatchOp>(tokens, expert, slot, token, Value());
