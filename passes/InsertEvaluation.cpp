@@ -79,7 +79,7 @@ struct InsertEvaluationPass : impl::InsertEvaluationBase<InsertEvaluationPass> {
     if (std::optional<unsigned> metrics = findResult(eval, "moe_metrics"))
       addTo("metric.eval_moe_metrics", output(*metrics));
     if (std::optional<unsigned> dropped = findResult(eval, "moe_dropped"))
-      addTo("metric.eval_dropped", output(*dropped));
+      addTo("metric.eval_dropped", b.cast(output(*dropped), builder.getI64Type()));
     eraseResults(eval, BitVector(eval.getNumResults(), true));
     return success();
   }

@@ -132,7 +132,7 @@ struct InsertUpdatePass : impl::InsertUpdateBase<InsertUpdatePass> {
     if (module.lookupSymbol("sum.moe_metrics"))
       metric("moe_metrics", b.mul(total("sum.moe_metrics"), 1.0 / static_cast<double>(training.accumulate)));
     if (module.lookupSymbol("sum.dropped"))
-      metric("dropped", total("sum.dropped"));
+      metric("dropped", b.cast(total("sum.dropped"), builder.getI64Type()));
     for (StringRef sum : {"sum.loss", "sum.weight", "sum.inner_loss", "sum.aux_loss", "sum.moe_metrics", "sum.dropped"})
       if (auto state = module.lookupSymbol<StateOp>(sum))
         states.write(builder, named(sum), sum, b.splat(state.getTensorType(), 0.0));

@@ -94,7 +94,7 @@ public:
   mlir::Value rng();
   /// The number of routing groups G.
   int64_t routingGroups() const { return groups; }
-  /// Metrics [G, 9] of one MoE layer and the number of its choices that were dropped, i64 scalar.
+  /// Metrics [G, 9] of one MoE layer and the number of its choices that were dropped, a scalar.
   void addMoeMetrics(mlir::Value metrics, mlir::Value dropped) { moeMetrics.emplace_back(metrics, dropped); }
 
   /// The value of a constant expression, in float64; nothing if it depends on inputs or state or is too large.

@@ -6,6 +6,7 @@ compiler, and what goes wrong between the two programs.
 import os
 import pathlib
 import re
+import shutil
 import struct
 import subprocess
 import sys
@@ -156,6 +157,19 @@ for name, tokens, texts in (
     refuses(f"tokens of {name}", train("--data", name), 1, name, *texts)
 lab.save("wrong.weights", {"decoder.embed_tokens.weight": np.zeros((260, 31), np.float32), "extra": np.zeros(1, np.float32)})
 refuses("weights of another model", train("--init-state", "wrong.weights"), 1, "decoder.embed_tokens.weight", "extra", "decoder.layers.0.fc1.weight")
+
+# MPI is absent: the part of moerun that knows it, or the library itself (here under a name that nothing has). The launcher tells
+# by the environment that there are two ranks.
+build = pathlib.Path(os.environ["MOEC_BUILD"])
+under_mpirun = ["env", "OMPI_COMM_WORLD_RANK=0", "OMPI_COMM_WORLD_SIZE=2"]
+for name in ("apart", "apart/bin", "apart/lib"):
+    os.mkdir(name)
+shutil.copy(build / "bin/moerun", "apart/bin")
+refuses("ranks without the part that knows MPI", [*under_mpirun, "apart/bin/moerun", *train()[1:]], 1, "built without MPI", "libmoerun-mpi.so", "--ranks N")
+if (build / "lib/libmoerun-mpi.so").exists():
+    library = (build / "lib/libmoerun-mpi.so").read_bytes()
+    pathlib.Path("apart/lib/libmoerun-mpi.so").write_bytes(library.replace(b"libmpi.so", b"libmpx.so"))
+    refuses("ranks without MPI", [*under_mpirun, "apart/bin/moerun", *train()[1:]], 1, "libmpx.so", "cannot open shared object", "openmpi-bin")
 
 # A run of another model: its tensors are listed, its checkpoint stays.
 lab.run(*train("--save-dir", "run"))

@@ -153,14 +153,14 @@ Value activation(NodeContext &n, Value x) {
   return x;
 }
 
-/// Choices of a layer that found no slot, i64 scalar. Padding and second experts that `random` has turned down chose
-/// nothing.
+/// Choices of a layer that found no slot, as a float32 scalar that ranks can add up: exact up to 2^24. Padding and
+/// second experts that `random` has turned down chose nothing.
 Value countDropped(NodeContext &n, const MoeLayer &layer, Operation *route, Value mask, Value noise) {
   n.at("dropped");
-  Type i64 = n.builder.getI64Type();
+  Type f32 = n.builder.getF32Type();
   auto count = [&](Value flags) {
     const int64_t rank = n.rank(flags);
-    return n.reduce(n.cast(flags, i64), ir::ReduceKind::Sum, llvm::ArrayRef<int64_t>({0, 1, 2}).take_front(rank),
+    return n.reduce(n.cast(flags, f32), ir::ReduceKind::Sum, llvm::ArrayRef<int64_t>({0, 1, 2}).take_front(rank),
                     false);
   };
   auto both = [&](Value a, Value b) { return n.make<ir::AndOp>(a, b); };

@@ -34,6 +34,8 @@ JobAcctGatherType=jobacct_gather/none
 AccountingStorageType=accounting_storage/none
 ReturnToService=2
 MailProg=/bin/true
+MinJobAge=3600
+MessageTimeout=60
 NodeName=localhost NodeAddr=127.0.0.1 CPUs=4
 PartitionName=test Nodes=localhost Default=YES MaxTime=INFINITE State=UP
 """
@@ -94,16 +96,16 @@ class Cluster:
             self.wait("munged", sock.exists)
             self.start("slurmctld", "-D", "-i")
             self.start("slurmd", "-D", "-N", "localhost")
-            self.wait("an idle node", lambda: "State=IDLE" in self.ask("scontrol", "show", "node"))
+            self.wait("an idle node", lambda: "State=IDLE" in (self.ask("scontrol", "show", "node") or ""))
         except BaseException:
             self.stop()
             raise
         return self
 
     def __exit__(self, *_):
-        for job in self.ask("squeue", "--noheader", "--format=%i").split():
+        for job in (self.ask("squeue", "--noheader", "--format=%i") or "").split():
             self.ask("scancel", "--signal=KILL", "--full", job)
-        self.wait("an empty queue", lambda: not self.ask("squeue", "--noheader").strip())
+        self.wait("an empty queue", lambda: self.ask("squeue", "--noheader") == "")
         self.stop()
 
     def stop(self):
@@ -115,7 +117,9 @@ class Cluster:
                 daemon.kill()
 
     def ask(self, *words):
-        return subprocess.run(words, capture_output=True, text=True).stdout
+        """Output of a program; nothing if it fails, as all may that get no answer in time."""
+        done = subprocess.run(words, capture_output=True, text=True)
+        return done.stdout if done.returncode == 0 else None
 
     def submit(self, name, command):
         """Submits a batch job of two tasks; its number."""
@@ -125,11 +129,17 @@ class Cluster:
         return done.stdout.strip()
 
     def job(self, number):
-        """What `scontrol show job` says: {key: value}."""
-        pairs = (word.partition("=") for word in self.ask("scontrol", "show", "job", number).split())
+        """What `scontrol show job` says: {key: value}; empty without an answer."""
+        pairs = (word.partition("=") for word in (self.ask("scontrol", "show", "job", number) or "").split())
         return {key: value for key, _, value in pairs}
 
-    def finish(self, number, seconds=120):
+    def finish(self, number, seconds=180):
         """Waits for the end of a job; as `job`."""
-        self.wait(f"the end of job {number}", lambda: self.job(number)["JobState"] not in ("PENDING", "RUNNING", "COMPLETING"), seconds)
-        return self.job(number)
+        last = {}
+
+        def has_ended():
+            last.update(self.job(number))
+            return last.get("JobState", "RUNNING") not in ("PENDING", "RUNNING", "COMPLETING")
+
+        self.wait(f"the end of job {number}", has_ended, seconds)
+        return last

@@ -166,6 +166,10 @@ TEST_F(Ranks, WhatDiffersBetweenProcessesIsToldOnce) {
   outcome = mpirun({words, others});
   EXPECT_NE(outcome.code, 0);
   refuses({1, {}, outcome.err}, 1, {"rank 1", "missing"});
+  others = trainPlan(planFor(4), "mpi", 3);
+  outcome = mpirun({others, others});
+  EXPECT_NE(outcome.code, 0);
+  refuses({1, {}, outcome.err}, 1, {"compiled for 4 ranks", "the run has 2 ranks"});
   words.insert(words.end(), {"--ranks", "3"});
   outcome = mpirun({words, words});
   EXPECT_NE(outcome.code, 0);
