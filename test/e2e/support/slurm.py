@@ -69,7 +69,7 @@ class Cluster:
         with open(self.folder / f"{words[0]}.out", "w") as log:
             self.daemons.append(subprocess.Popen(words, stdout=log, stderr=log, cwd=self.folder))
 
-    def wait(self, what, condition, seconds=60):
+    def wait(self, what, condition, seconds=240):
         limit = time.monotonic() + seconds
         while not condition():
             if time.monotonic() > limit:
@@ -133,7 +133,7 @@ class Cluster:
         pairs = (word.partition("=") for word in (self.ask("scontrol", "show", "job", number) or "").split())
         return {key: value for key, _, value in pairs}
 
-    def finish(self, number, seconds=180):
+    def finish(self, number, seconds=240):
         """Waits for the end of a job; as `job`."""
         last = {}
 
