@@ -382,4 +382,25 @@ LogicalResult BucketJoinOp::buildAdjoint(OpBuilder &builder, ValueRange resultGr
   return success();
 }
 
+//===----------------------------------------------------------------------------------------------------------------===//
+// Start and done
+//===----------------------------------------------------------------------------------------------------------------===//
+
+LogicalResult DoneOp::verify() {
+  auto start = getStarted().getDefiningOp<CollectiveOpInterface>();
+  if (!start || !start.communicates())
+    return emitOpError("waits for what no collective has started");
+  if (!llvm::equal(start->getOperands(), getHeld()))
+    return emitOpError() << "must hold the operands of '" << start->getName() << "', which it waits for";
+  if (getStarted().getType() != getType())
+    return emitOpError() << "makes " << getType() << " of a " << getStarted().getType();
+  return success();
+}
+BufferUse DoneOp::getBufferUse() {
+  return {BufferUse::Kind::View, {}};
+}
+LayoutRule DoneOp::getLayoutRule() {
+  return anyLayout();
+}
+
 } // namespace moe::ir

@@ -114,4 +114,31 @@ def Moe_BucketJoinOp : Moe_Op<"bucket_join", [Pure, Differentiable]> {
   let cudaStatus = "planned: steps of many ranks";
 }
 
+//===----------------------------------------------------------------------------------------------------------------===//
+// Start and done
+//===----------------------------------------------------------------------------------------------------------------===//
+
+// From `schedule` on a collective that exchanges data is only started where it stands. It runs in a lane of its own.
+def Moe_DoneOp : Moe_Op<"done", [Pure]> {
+  let summary = "the result of a collective that was started earlier; computation waits here until it has ended";
+  let description = [{
+    `started` is the result of the collective, which nobody else reads; `held` are its operands. The memory of all of
+    them, and the scratch that the attribute `moe.scratch` names, belongs to the collective until here.
+
+    ```mlir
+    %s = moe.all_gather %part {axes = ["data"], dim = 0 : i64, moe.lane = 1 : i64} : (tensor<4xf32>) -> tensor<8xf32>
+    // computation that does not read the bucket
+    %bucket = moe.done %s, %part : (tensor<8xf32>, tensor<4xf32>) -> tensor<8xf32>
+    ```
+  }];
+  let arguments = (ins Moe_Tensor:$started, Variadic<Moe_Tensor>:$held);
+  let results = (outs Moe_Tensor:$result);
+  let hasVerifier = 1;
+  let extraDeclaration = "::moe::ir::BufferUse getBufferUse(); ::moe::ir::Cost getCost() { return {}; }";
+  string layoutStatus = "yes: whole";
+  string adjointStatus = "no: made after differentiation";
+  string cpuStatus = "yes";
+  string cudaStatus = "yes: an event";
+}
+
 #endif // MOE_COLLECTIVE_OPS_TD

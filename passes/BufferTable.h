@@ -31,6 +31,10 @@ inline constexpr llvm::StringLiteral kScratchAttr = "moe.scratch";
 inline constexpr llvm::StringLiteral kScratchBytesAttr = "moe.scratch_bytes";
 /// On a `moe.write` whose value is not computed in place: the value is copied.
 inline constexpr llvm::StringLiteral kCopyAttr = "moe.copy";
+/// Lane of an operation that is a step, written by `schedule`. Collectives that exchange data have one of their own:
+/// they are started where they stand, and `moe.done` is where computation waits for them.
+inline constexpr llvm::StringLiteral kLaneAttr = "moe.lane";
+inline constexpr int64_t kComputeLane = 0, kCommunicationLane = 1;
 /// On a function: peak bytes of values that are live at once, the lower bound of its step arena.
 inline constexpr llvm::StringLiteral kLowerBoundAttr = "moe.live_lower_bound";
 

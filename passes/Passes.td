@@ -184,6 +184,21 @@ def Recompute : Moe_Pass<"recompute"> {
   let options = [Option<"policy", "policy", "std::string", "\"none\"", "none or full">];
 }
 
+def OrderCollectives : Moe_Pass<"order-collectives"> {
+  let summary = "gathers of parameters move down to their first reader, reductions of gradients up to their operands";
+  let description = [{
+    So that a gathered bucket lives only from its first use on, and whole gradients only until they have been reduced.
+    What is computed from parameters alone (narrow copies) moves with the gather, what joins members before a reduction
+    and adds up micro-batches after it with the reduction.
+
+    ```mlir
+    %g = moe.all_gather %part …              %a = …
+    %a = …                         becomes   %g = moe.all_gather %part …
+    %y = moe.dot %a, %g …                    %y = moe.dot %a, %g …
+    ```
+  }];
+}
+
 def Select : Moe_Pass<"select"> {
   let summary = "chooses, per operation, the kernel or library call and its scratch bytes";
   let options = [Option<"target", "target", "std::string", "\"cpu:native\"", "machine, as cpu:x86-64-v3">,
@@ -195,7 +210,37 @@ def Bufferize : Moe_Pass<"bufferize"> {
 }
 
 def Schedule : Moe_Pass<"schedule"> {
-  let summary = "fixes a total order of the operations, their lanes, waits and signals";
+  let summary = "states the order and the lanes of the operations; collectives become start and done";
+  let description = [{
+    Computation has lane 0, collectives that exchange data lane 1. There they run in the order of the program, each
+    after the computation that stands before it. `moe.done` is where computation waits for the result; until then the
+    memory that the collective works on, scratch included, is its own.
+
+    ```mlir
+    %y = moe.all_reduce %x {axes = ["data"]} : (tensor<4xf32>) -> tensor<4xf32>
+    // becomes
+    %s = moe.all_reduce %x {axes = ["data"], moe.lane = 1 : i64} : (tensor<4xf32>) -> tensor<4xf32>
+    %y = moe.done %s, %x : (tensor<4xf32>, tensor<4xf32>) -> tensor<4xf32>
+    ```
+  }];
+}
+
+def Overlap : Moe_Pass<"overlap"> {
+  let summary = "starts collectives earlier and waits for them later, so that computation covers them";
+  let description = [{
+    Computation keeps its order. A collective is started up to where its operands are ready, no earlier than its
+    estimated time asks for (runtime/plan/MachineEstimate.h), and ends before the first operation that needs its result or
+    overwrites what it reads, or when it should be over. What is live at once grows by `slack` bytes at most.
+
+    ```mlir
+    %a = …                                            %s = moe.all_gather %part {moe.lane = 1}
+    %s = moe.all_gather %part {moe.lane = 1}  becomes %a = …
+    %g = moe.done %s, %part                           %g = moe.done %s, %part
+    %y = moe.dot %a, %g                               %y = moe.dot %a, %g
+    ```
+  }];
+  let options = [Option<"slack", "slack", "int64_t", "-1",
+                        "bytes above the peak without overlap; negative: the largest result of a collective">];
 }
 
 def Place : Moe_Pass<"place"> {

@@ -93,6 +93,8 @@ void addPhase(PassManager &pm, Phase phase, const PipelineOptions &options) {
     RecomputeOptions recompute;
     recompute.policy = options.recompute;
     pm.addPass(createRecompute(recompute));
+    // What order serves memory best, whatever the policy.
+    pm.addPass(createOrderCollectives());
     break;
   }
   // Per operation: kernel or library, tiles, scratch.
@@ -108,6 +110,8 @@ void addPhase(PassManager &pm, Phase phase, const PipelineOptions &options) {
     break;
   case Phase::Schedule:
     pm.addPass(createSchedule());
+    if (options.overlap)
+      pm.addPass(createOverlap());
     break;
   case Phase::Place:
     pm.addPass(createPlace());

@@ -47,6 +47,8 @@ struct PipelineOptions {
   int64_t dataParallel = 1, expertParallel = 1;
   /// Where state lies that all ranks would have: `off`, `optimizer` or `full` (see `insert-fsdp`).
   std::string fsdp = "off";
+  /// Whether collectives run while something else is computed; bits do not depend on it.
+  bool overlap = true;
   std::string target = "cpu:native";
   int64_t threads = 0;
   /// The last phase to run.

@@ -6,7 +6,7 @@
 
 #include "ir/Ops.h"
 #include "mlir/Dialect/Func/IR/FuncOps.h"
-#include "passes/Fuse.h"
+#include "passes/BufferTable.h"
 #include "passes/Passes.h"
 
 using namespace mlir;
@@ -18,16 +18,32 @@ namespace moe::ir {
 
 namespace {
 
-/// One lane for computation; communicators get theirs with the collectives. Bufferize has fixed the order (slots are
-/// shared along it), so this pass states it.
+/// Bufferize has fixed the order (slots are shared along it), so this pass states it.
 struct SchedulePass : impl::ScheduleBase<SchedulePass> {
   void runOnOperation() override {
-    Builder b(&getContext());
-    for (auto function : getOperation().getOps<func::FuncOp>()) {
-      for (Operation &op : function.getBody().front().without_terminator())
-        if (cast<MoeOpInterface>(op).getBufferUse().kind == BufferUse::Kind::Compute)
-          op.setAttr("moe.lane", b.getI64IntegerAttr(0));
-    }
+    for (auto function : getOperation().getOps<func::FuncOp>())
+      for (Operation &op : llvm::make_early_inc_range(function.getBody().front().without_terminator())) {
+        if (cast<MoeOpInterface>(op).getBufferUse().kind != BufferUse::Kind::Compute)
+          continue;
+        auto collective = dyn_cast<CollectiveOpInterface>(op);
+        const bool communicates = collective && collective.communicates();
+        op.setAttr(kLaneAttr,
+                   Builder(&getContext()).getI64IntegerAttr(communicates ? kCommunicationLane : kComputeLane));
+        if (communicates)
+          appendDone(&op);
+      }
+  }
+
+  /// The other half of the collective `start`, right after it.
+  void appendDone(Operation *start) {
+    OpBuilder b(&getContext());
+    b.setInsertionPointAfter(start);
+    Value started = start->getResult(0);
+    auto done = DoneOp::create(b, start->getLoc(), started.getType(), started, start->getOperands());
+    for (StringRef name : {kSlotsAttr, kScratchAttr})
+      if (Attribute memory = start->getAttr(name))
+        done->setAttr(name, memory);
+    started.replaceAllUsesExcept(done.getResult(), done);
   }
 };
 

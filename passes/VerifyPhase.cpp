@@ -30,6 +30,7 @@ public:
     require(Phase::Shard, [&](Operation *op) { return checkLayouts(op); });
     require(Phase::Fuse, [&](Operation *op) { return checkFused(op); });
     require(Phase::Bufferize, [&](Operation *op) { return checkSlots(op); });
+    require(Phase::Schedule, [&](Operation *op) { return checkStarted(op); });
     if (phase >= Phase::Differentiate && !module.lookupSymbol<func::FuncOp>("micro_step"))
       complain(module, "has no program @micro_step");
     if (phase >= Phase::Update && !module.lookupSymbol<func::FuncOp>("update"))
@@ -86,6 +87,12 @@ private:
     auto slots = op->getAttrOfType<DenseI64ArrayAttr>(kSlotsAttr);
     if (!slots || slots.size() != 2 * static_cast<int64_t>(op->getNumResults()))
       complain(op, "has no slots for its results");
+  }
+
+  void checkStarted(Operation *op) {
+    auto collective = dyn_cast<CollectiveOpInterface>(op);
+    if (collective && collective.communicates() && !(op->hasOneUse() && isa<DoneOp>(*op->getUsers().begin())))
+      complain(op, "has a result that something but its moe.done reads, or no moe.done");
   }
 
   void checkPlaced() {

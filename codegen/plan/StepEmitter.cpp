@@ -7,6 +7,7 @@
 #include "codegen/plan/StepEmitter.h"
 
 #include "codegen/analysis/Product.h"
+#include "codegen/plan/Lanes.h"
 #include "codegen/plan/PlanLayout.h"
 #include "codegen/plan/Work.h"
 #include "ir/RetypeTensors.h"
@@ -59,9 +60,12 @@ LogicalResult StepEmitter::emit(func::FuncOp function, plan::Program &program) {
   program.set_name(function.getSymName().str());
   if (failed(emitStagedInputs(function, program)))
     return failure();
-  for (Operation &op : function.getBody().front().without_terminator())
+  Lanes lanes(program);
+  for (Operation &op : function.getBody().front().without_terminator()) {
     if (failed(emitOp(&op, program)))
       return failure();
+    lanes.take(&op);
+  }
   Operation *terminator = function.getBody().front().getTerminator();
   for (auto [i, value] : llvm::enumerate(terminator->getOperands())) {
     plan::Output *output = program.add_outputs();

@@ -7,23 +7,27 @@
 //   plan_mutations PLAN COUNT
 //
 // Each mutant of the compiled plan is rejected by the validator, or it is harmless: in whatever legal order its steps
-// run and whatever dead memory holds, it computes the same bits. A mutant that is neither is an error of the validator.
-// Mutants run in processes of their own, since nothing says that they end well.
+// run and whatever dead memory holds, it computes the same bits, on all ranks if the plan has several. A mutant that is
+// neither is an error of the validator. Mutants run in processes of their own, since nothing says that they end well.
 //
 //===--------------------------------------------------------------------------------------------------------------===//
 
 #include "runtime/checkpoint/StateInit.h"
+#include "runtime/comm/ThreadRanks.h"
 #include "runtime/core/Session.h"
 #include "runtime/plan/Validator.h"
 #include "test/runtime/validator/LegalOrders.h"
 #include "test/runtime/validator/Mutate.h"
 
+#include <algorithm>
 #include <array>
 #include <cstring>
 #include <iostream>
 #include <map>
+#include <mutex>
 #include <random>
 #include <sys/wait.h>
+#include <thread>
 #include <unistd.h>
 
 using namespace moe;
@@ -33,8 +37,14 @@ namespace {
 
 constexpr int kUpdates = 2;
 constexpr int kOrders = 4;
+/// Seconds for which a rank waits for the others.
+constexpr double kDeadline = 20;
 /// Precedes the error of a plan that is refused before anything of it has run.
 constexpr std::string_view kRefused = "refused: ";
+
+/// What every second mutation of a plan is that has several lanes.
+constexpr std::array kOfLanes = {MutationKind::DropWait, MutationKind::DelayWait, MutationKind::ChangeLane,
+                                 MutationKind::SwapSteps};
 
 /// Bits that a run leaves, or why it did not end.
 struct Result {
@@ -78,9 +88,9 @@ void append(std::string &bits, std::span<const std::byte> bytes) {
   bits.append(reinterpret_cast<const char *>(bytes.data()), bytes.size());
 }
 
-/// Fills the inputs with tokens, and labels with others, the same ones for the same `round`.
+/// Fills the inputs with tokens, and labels with others, the same ones for the same `round` and rank.
 void stageTokens(Session &session, int round) {
-  std::mt19937_64 random{uint64_t(round)};
+  std::mt19937_64 random{uint64_t(round) + 1000 * uint64_t(session.rank())};
   for (const plan::Input &input : session.plan().inputs()) {
     std::span<std::byte> bytes = session.bytes(input.staging());
     for (size_t at = 0; at + sizeof(int64_t) <= bytes.size(); at += sizeof(int64_t)) {
@@ -96,9 +106,10 @@ Status runProgram(Session &session, const char *name) {
 }
 
 /// Two updates and each of the other programs; all metrics after each, all outputs, all state at the end.
-Expected<std::string> computeBits(PlanFile file, bool poison) {
+Expected<std::string> computeBits(PlanFile file, bool poison, Communicator *communicator) {
   SessionOptions options;
   options.poison = poison;
+  options.communicator = communicator;
   auto session = Session::create(std::move(file), options);
   if (!session) {
     session.error().what = std::string(kRefused) + session.error().what;
@@ -139,6 +150,40 @@ Expected<std::string> computeBits(PlanFile file, bool poison) {
   return bits;
 }
 
+/// The bits of all ranks, which are threads; the error of the first one that ran into any.
+Expected<std::string> computeBitsOfRanks(const PlanFile &file, bool poison) {
+  int size = 1;
+  for (const plan::MeshAxis &axis : file.plan.mesh())
+    size *= int(axis.size());
+  if (size == 1)
+    return computeBits(file, poison, nullptr);
+  auto ranks = makeThreadRanks(size, {.deadline = kDeadline});
+  std::mutex mutex;
+  std::vector<std::string> bits(ranks.size());
+  std::optional<Diagnostic> problem;
+  std::vector<std::thread> threads;
+  threads.reserve(ranks.size());
+  for (auto &link : ranks)
+    threads.emplace_back([&, link = link.get()] {
+      Expected<std::string> own = computeBits(file, poison, link);
+      std::lock_guard lock(mutex);
+      if (own)
+        bits[size_t(link->rank())] = std::move(*own);
+      else if (!problem)
+        problem = own.error();
+      if (!own)
+        link->giveUp(own.error());
+    });
+  for (std::thread &thread : threads)
+    thread.join();
+  if (problem)
+    return tl::unexpected(*problem);
+  std::string all;
+  for (const std::string &own : bits)
+    all += own;
+  return all;
+}
+
 /// Runs the plan in a process of its own.
 Result runApart(const PlanFile &file, const plan::Plan &plan, bool poison) {
   std::array<int, 2> ends{};
@@ -147,7 +192,7 @@ Result runApart(const PlanFile &file, const plan::Plan &plan, bool poison) {
   const pid_t child = ::fork();
   if (child == 0) {
     ::close(ends[0]);
-    Expected<std::string> bits = computeBits({plan, file.blobs}, poison);
+    Expected<std::string> bits = computeBitsOfRanks({plan, file.blobs}, poison);
     const std::string text = bits ? "+" + *bits : "-" + bits.error().str();
     for (size_t written = 0; written < text.size();) {
       ssize_t n = ::write(ends[1], text.data() + written, text.size() - written);
@@ -205,11 +250,14 @@ int main(int argc, char **argv) {
     std::cerr << "the plan itself: " << harm << '\n';
     return 1;
   }
+  const bool hasLanes =
+      std::ranges::any_of(file->plan.programs(), [](const plan::Program &program) { return program.signals() > 0; });
   int rejected = 0, harmless = 0, missed = 0;
   std::map<Rule, int> rules;
   for (uint64_t seed = 0; rejected + harmless + missed < count && seed < 10 * uint64_t(count); ++seed) {
     plan::Plan mutant = file->plan;
-    std::optional<Mutation> mutation = mutate(mutant, seed);
+    std::optional<Mutation> mutation =
+        seed % 2 == 0 && hasLanes ? mutate(mutant, kOfLanes[seed / 2 % kOfLanes.size()], seed) : mutate(mutant, seed);
     if (!mutation)
       continue;
     Validation validation = validate(mutant);

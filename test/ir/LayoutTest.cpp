@@ -214,7 +214,7 @@ TEST(LayoutRules, AreAllExercised) {
   const std::set<std::string> without = {"moe.read",           "moe.write",        "moe.fused",       "moe.state",
                                          "moe.yield",          "moe.all_reduce",   "moe.all_gather",  "moe.all_slice",
                                          "moe.as_partial",     "moe.bucket_split", "moe.bucket_join", "moe.pad_slice",
-                                         "moe.reduce_scatter", "moe.all_to_all",   "moe.own_slots"};
+                                         "moe.reduce_scatter", "moe.all_to_all",   "moe.own_slots",   "moe.done"};
   for (RegisteredOperationName name : ir.context.getRegisteredOperationsByDialect("moe")) {
     std::string op = name.getStringRef().str();
     EXPECT_NE(exercised.count(op), without.count(op)) << op;

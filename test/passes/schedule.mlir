@@ -26,3 +26,16 @@ func.func @f(%x: tensor<4xf32>) -> tensor<2x2xf32> {
   %y = moe.dot %m, %m {lhs_batch = array<i64>, rhs_batch = array<i64>, lhs_contract = array<i64: 1>, rhs_contract = array<i64: 0>} : (tensor<2x2xf32>, tensor<2x2xf32>) -> tensor<2x2xf32>
   return %y : tensor<2x2xf32>
 }
+
+// Collectives that exchange data are started in lane 1. Whoever reads the result reads it after moe.done, which holds the
+// memory of the operand and the scratch as long. What each rank computes for itself is computation.
+// CHECK-LABEL: func.func @collective
+func.func @collective(%x: tensor<4xf32>) -> (tensor<4xf32>, tensor<4xf32>) {
+  // CHECK: %[[S:.*]] = moe.all_reduce %arg0 {axes = ["data"], moe.lane = 1 : i64, moe.scratch = 7 : i64, moe.slots = array<i64: 3, 16>}
+  // CHECK: %[[Y:.*]] = moe.done %[[S]], %arg0 {moe.scratch = 7 : i64, moe.slots = array<i64: 3, 16>} : (tensor<4xf32>, tensor<4xf32>) -> tensor<4xf32>
+  %y = moe.all_reduce %x {axes = ["data"], moe.scratch = 7 : i64, moe.slots = array<i64: 3, 16>} : (tensor<4xf32>) -> tensor<4xf32>
+  // CHECK: %[[Z:.*]] = moe.as_partial %[[Y]] {axes = ["data"], moe.lane = 0 : i64}
+  %z = moe.as_partial %y {axes = ["data"]} : (tensor<4xf32>) -> tensor<4xf32>
+  // CHECK: return %[[Y]], %[[Z]]
+  return %y, %z : tensor<4xf32>, tensor<4xf32>
+}

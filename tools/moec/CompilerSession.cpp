@@ -36,6 +36,7 @@ std::vector<models::Flag> CompileFlags::table() {
       {"--no-recompose", &noRecompose, "leave attention, norms and activations as the fine operations of the file"},
       {"--recompute", &recompute,
        "activations computed again in the backward: none, or full: of each layer only its input is kept"},
+      {"--overlap", &overlap, "collectives run while something else is computed, or not: on or off"},
       {"--memory", &memory, "fail if a rank needs more, as 80GiB"},
       {"--dump-dir", &dumpDir, "write the module after each phase into this folder"},
   };
@@ -53,6 +54,8 @@ std::vector<Diagnostic> CompileFlags::check() const {
     found.push_back({"--fsdp " + fsdp + " does not exist", "", "", "use off, optimizer or full", ExitCode::Usage});
   if (recompute != "none" && recompute != "full")
     found.push_back({"--recompute " + recompute + " does not exist", "", "", "use none or full", ExitCode::Usage});
+  if (overlap != "on" && overlap != "off")
+    found.push_back({"--overlap " + overlap + " does not exist", "", "", "use on or off", ExitCode::Usage});
   if (std::string reason; !codegen::createTarget(target, 1, reason))
     found.push_back({"--target " + target + " does not exist", "", reason, "", ExitCode::Usage});
   frontend::ImportOptions unused;
@@ -137,6 +140,7 @@ ModuleOp CompilerSession::run(const CompileFlags &flags, ir::Phase last) {
   ir::PipelineOptions pipeline;
   pipeline.compute = frontend::name(parsed->precision.compute);
   pipeline.recompute = flags.recompute;
+  pipeline.overlap = flags.overlap == "on";
   pipeline.dataParallel = flags.ranks / flags.expertParallel;
   pipeline.expertParallel = flags.expertParallel;
   pipeline.fsdp = flags.fsdp;

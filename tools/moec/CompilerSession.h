@@ -23,7 +23,7 @@ namespace moe::tools {
 
 /// Flags that every command that compiles shares.
 struct CompileFlags {
-  std::string model, recipe, target = "cpu:native", fsdp = "off", recompute = "none", memory, dumpDir;
+  std::string model, recipe, target = "cpu:native", fsdp = "off", recompute = "none", overlap = "on", memory, dumpDir;
   int64_t ranks = 1, expertParallel = 1, threads = 0;
   bool noRecompose = false;
   std::vector<std::string> bind, set;

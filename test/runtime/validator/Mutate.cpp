@@ -35,6 +35,8 @@ public:
       return changeAccess();
     case MutationKind::DropWait:
       return dropWait();
+    case MutationKind::DelayWait:
+      return delayWait();
     case MutationKind::SwapSteps:
       return swapSteps();
     case MutationKind::ChangeLane:
@@ -172,6 +174,25 @@ private:
     uint32_t signal = step->waits(index);
     step->mutable_waits()->erase(step->waits().begin() + index);
     return done(where + " no longer waits for signal " + std::to_string(signal));
+  }
+
+  std::optional<Mutation> delayWait() {
+    plan::Step *step = pickStep([](const plan::Step &candidate) { return candidate.waits_size() != 0; });
+    if (!step)
+      return std::nullopt;
+    auto &steps = *plan.mutable_programs(mutation.program)->mutable_steps();
+    auto next =
+        std::find_if(steps.pointer_begin(), steps.pointer_end(), [&](plan::Step *each) { return each == step; });
+    do
+      ++next;
+    while (next != steps.pointer_end() && (*next)->lane() != step->lane());
+    if (next == steps.pointer_end())
+      return std::nullopt;
+    int index = int(below(uint64_t(step->waits_size())));
+    uint32_t signal = step->waits(index);
+    step->mutable_waits()->erase(step->waits().begin() + index);
+    (*next)->add_waits(signal);
+    return done(where + " leaves waiting for signal " + std::to_string(signal) + " to the next step of its lane");
   }
 
   std::optional<Mutation> swapSteps() {

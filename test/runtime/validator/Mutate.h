@@ -30,6 +30,7 @@ enum class MutationKind {
   RedirectOperand,  ///< an operand uses another buffer
   ChangeAccess,     ///< READ becomes WRITE, ...
   DropWait,         ///< a step no longer waits for a signal
+  DelayWait,        ///< not a step waits for a signal but the next one of its lane
   SwapSteps,        ///< two neighbours in the list
   ChangeLane,       ///< a step runs in another lane
   DropStep,         ///< a step is missing
