@@ -50,9 +50,12 @@ private:
     return result.hasOneUse() ? *result.getUsers().begin() : nullptr;
   }
 
+  /// Only for sums, of a residual stream or a gradient, that are read once: stored wide, what functions read would take
+  /// twice the memory and, where the backward reads it, too, for long.
   void widen() {
     auto cast = dyn_cast_or_null<CastOp>(next());
-    if (!cast || !dot.getType().getElementType().isBF16() || !cast.getType().getElementType().isF32())
+    if (!cast || !cast->hasOneUse() || !isa<AddOp>(*cast->getUsers().begin()) ||
+        !dot.getType().getElementType().isBF16() || !cast.getType().getElementType().isF32())
       return;
     isWide = true;
     end = cast;

@@ -18,8 +18,9 @@ namespace {
 
 /// Integers above this are tables, not shapes.
 constexpr int64_t kConstantLimit = 4096;
-/// Larger tensors that are stored as lists of numbers stay out of the module; exporters write them as raw data.
-constexpr int64_t kInlineLimit = int64_t(1) << 20;
+/// Larger tensors that no plan can read from the file stay out of the module: those stored as lists of numbers, which
+/// exporters write as raw data, and those of float64.
+constexpr int64_t kInlineLimit = int64_t(1) << 22;
 /// Masks of more elements (2048 x 2048) are not looked at.
 constexpr int64_t kMaskLimit = int64_t(1) << 22;
 
@@ -219,21 +220,33 @@ Attribute StateTable::initial(const onnx::TensorProto &tensor, RankedTensorType 
       undrawable.push_back(&tensor);
     return drawn;
   }
-  if (std::optional<Storage> place = model.storage(tensor))
+  std::optional<Storage> place = model.storage(tensor);
+  if (place && !type.getElementType().isF64())
     return builder.getDictionaryAttr(
         {builder.getNamedAttr("file", builder.getStringAttr(place->location)),
          builder.getNamedAttr("offset", builder.getI64IntegerAttr(static_cast<int64_t>(place->offset))),
          builder.getNamedAttr("bytes", builder.getI64IntegerAttr(static_cast<int64_t>(place->bytes))),
          builder.getNamedAttr("stored", TypeAttr::get(type.getElementType()))});
   std::string elements;
-  if (type.getNumElements() > kInlineLimit || !model.readElements(tensor, elements))
+  if (type.getNumElements() > kInlineLimit || !model.readElements(tensor, elements)) {
+    unreadable.push_back(&tensor);
     return {};
+  }
   return builder.getDictionaryAttr({builder.getNamedAttr("data", toAttribute(type, elements))});
 }
 
+/// Floats of any width as those of `held`, a type of float32; all else as it is.
+static DenseElementsAttr inFloat32(DenseElementsAttr elements, RankedTensorType held) {
+  if (elements.getType() == held)
+    return elements;
+  auto values = llvm::map_to_vector(elements.getValues<APFloat>(),
+                                    [](const APFloat &value) { return static_cast<float>(value.convertToDouble()); });
+  return DenseElementsAttr::get(held, llvm::ArrayRef<float>(values));
+}
+
 /// The elements of a frozen matrix that could be a mask: booleans, zeros and ones, or numbers of which some are far
-/// below zero. Null for all else.
-ElementsAttr StateTable::maskElements(const onnx::TensorProto &tensor, RankedTensorType type) {
+/// below zero, as those of the type `held`. Null for all else.
+ElementsAttr StateTable::maskElements(const onnx::TensorProto &tensor, RankedTensorType type, RankedTensorType held) {
   bool isDrawn = initialization.isBound(tensor.name()) && initialization.draws();
   if (isDrawn || type.getRank() < 2 || type.getNumElements() > kMaskLimit)
     return {};
@@ -250,21 +263,16 @@ ElementsAttr StateTable::maskElements(const onnx::TensorProto &tensor, RankedTen
     isFlags = isFlags && (value == 0 || value == 1);
     hides = hides || value <= -1e4;
   }
-  return isFlags || hides ? attribute : ElementsAttr();
+  return isFlags || hides ? inFloat32(attribute, held) : ElementsAttr();
 }
 
 /// Elements of a list in the file as the state holds them.
-static Attribute widened(Attribute initial, Type element, Builder &builder) {
+static Attribute asHeld(Attribute initial, RankedTensorType held, Builder &builder) {
   auto entries = dyn_cast_if_present<DictionaryAttr>(initial);
   auto data = entries ? entries.getAs<DenseElementsAttr>("data") : DenseElementsAttr();
-  if (!data || data.getElementType() == element)
+  if (!data)
     return initial;
-  llvm::SmallVector<float> values;
-  for (const APFloat &value : data.getValues<APFloat>())
-    values.push_back(static_cast<float>(value.convertToDouble()));
-  Attribute wide =
-      DenseElementsAttr::get(cast<RankedTensorType>(data.getType().clone(element)), llvm::ArrayRef(values));
-  return builder.getDictionaryAttr({builder.getNamedAttr("data", wide)});
+  return builder.getDictionaryAttr({builder.getNamedAttr("data", inFloat32(data, held))});
 }
 
 /// Whether a vector of numbers is 0, 1, 2, …: exporters fold ranges into initializers.
@@ -286,17 +294,17 @@ ir::StateOp StateTable::get(const onnx::TensorProto &tensor, RankedTensorType ty
   if (!stateKind)
     ambiguous.push_back(&tensor);
   Location loc = NameLoc::get(builder.getStringAttr(tensor.name()));
-  // What the file keeps in 16 bits is trained, and saved, in float32.
-  const bool narrow = isa<FloatType>(type.getElementType()) && type.getElementTypeBitWidth() < 32;
-  auto held = narrow ? RankedTensorType::get(type.getShape(), builder.getF32Type()) : type;
+  // What the file keeps in 16 or 64 bits is trained, and saved, in float32.
+  const bool isFloat = isa<FloatType>(type.getElementType());
+  auto held = isFloat ? RankedTensorType::get(type.getShape(), builder.getF32Type()) : type;
   state = ir::StateOp::create(builder, loc, builder.getStringAttr(tensor.name()), TypeAttr::get(held),
                               ir::StateKindAttr::get(builder.getContext(), stateKind.value_or(ir::StateKind::Frozen)),
-                              widened(initial(tensor, type), held.getElementType(), builder), /*of=*/nullptr,
+                              asHeld(initial(tensor, type), held, builder), /*of=*/nullptr,
                               /*bucket=*/nullptr, /*offset=*/nullptr,
                               /*checkpointed=*/stateKind == ir::StateKind::Parameter ? builder.getUnitAttr() : nullptr,
                               /*members=*/nullptr);
-  if (stateKind == ir::StateKind::Frozen && !narrow)
-    if (ElementsAttr elements = maskElements(tensor, type))
+  if (stateKind == ir::StateKind::Frozen)
+    if (ElementsAttr elements = maskElements(tensor, type, held))
       state->setAttr(ir::kElementsAttr, elements);
   if (stateKind == ir::StateKind::Frozen && counts(tensor, type))
     state->setAttr(ir::kCountsAttr, builder.getUnitAttr());
@@ -375,6 +383,14 @@ void StateTable::report(std::vector<Diagnostic> &diagnostics) const {
                            "its TrainingInfoProto is none of RandomNormal, RandomUniform and ConstantOfShape, "
                            "possibly with rows cleared by ScatterND",
                            "store initial values in the file instead"});
+  for (const onnx::TensorProto *tensor : unreadable)
+    diagnostics.push_back({"a plan cannot take '" + tensor->name() + "' " + shapeText(*tensor) + " from the file",
+                           model.path(),
+                           onnx::TensorProto::DataType_Name(tensor->data_type()) + " stored as " +
+                               (tensor->has_raw_data() || tensor->external_data_size() > 0 ? "raw data" : "a list") +
+                               "; of more than " + std::to_string(kInlineLimit) +
+                               " elements, plans read raw data of float32, bfloat16, float16, integers and booleans",
+                           "export the weights in float32 as raw data"});
   if (ambiguous.empty())
     return;
   std::string list;

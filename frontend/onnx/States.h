@@ -60,7 +60,8 @@ private:
   void reportTies(std::vector<Diagnostic> &diagnostics) const;
   std::optional<ir::StateKind> kind(const onnx::TensorProto &tensor);
   mlir::Attribute initial(const onnx::TensorProto &tensor, mlir::RankedTensorType type);
-  mlir::ElementsAttr maskElements(const onnx::TensorProto &tensor, mlir::RankedTensorType type);
+  mlir::ElementsAttr maskElements(const onnx::TensorProto &tensor, mlir::RankedTensorType type,
+                                  mlir::RankedTensorType held);
   bool counts(const onnx::TensorProto &tensor, mlir::RankedTensorType type) const;
 
   const Model &model;
@@ -68,7 +69,7 @@ private:
   mlir::OpBuilder builder;
   Initialization initialization;
   llvm::StringMap<ir::StateOp> states;
-  std::vector<const onnx::TensorProto *> ambiguous, undrawable;
+  std::vector<const onnx::TensorProto *> ambiguous, undrawable, unreadable;
 };
 
 /// Shell-style pattern: `*` stands for any characters, `?` for one.

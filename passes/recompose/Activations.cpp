@@ -38,13 +38,18 @@ Polynomial sum(Polynomial a, const Polynomial &b, double factor) {
   return a;
 }
 
-/// Equal but for the rounding of coefficients to float32 and of constants that models write in five to seven digits.
-bool agree(const Polynomial &a, const Polynomial &b) {
-  auto missing = [](const Polynomial &from, const Polynomial &in) {
+/// How far coefficients may be apart, relative to the larger one: constants are written in five to seven digits, and in
+/// narrow types rounded; a coefficient is the product of a few of them.
+double toleranceOf(Type element) {
+  return element.isBF16() ? 0x1p-7 : element.isF16() ? 0x1p-10 : 1e-5;
+}
+
+bool agree(const Polynomial &a, const Polynomial &b, double tolerance) {
+  auto missing = [tolerance](const Polynomial &from, const Polynomial &in) {
     for (auto [power, x] : from) {
       auto other = in.find(power);
       double y = other == in.end() ? 0 : other->second;
-      if (std::fabs(x - y) > 1e-5 * std::max(std::fabs(x), std::fabs(y)))
+      if (std::fabs(x - y) > tolerance * std::max(std::fabs(x), std::fabs(y)))
         return true;
     }
     return false;
@@ -104,7 +109,7 @@ Value argumentOf(Value input, const Polynomial &wanted, KnownValues &values) {
   for (size_t i = 0; i < candidates.size() && i < 32; ++i) { // grows while it runs
     Value x = candidates[i];
     std::optional<Polynomial> inner = PolynomialReader(values, x, {}).read(input);
-    if (inner && agree(*inner, wanted))
+    if (inner && agree(*inner, wanted, toleranceOf(typeOf(input).getElementType())))
       return x;
     if (Operation *op = x.getDefiningOp(); op && isa<AddOp, SubOp, MulOp, DivOp, PowOp, NegOp>(op))
       for (Value operand : op->getOperands())
@@ -132,7 +137,7 @@ void rewriteGelu(Operation *curve, KnownValues &values) {
     std::optional<Polynomial> whole = PolynomialReader(values, x, f).read(value);
     if (!whole)
       return;
-    if (!agree(*whole, outer))
+    if (!agree(*whole, outer, toleranceOf(typeOf(value).getElementType())))
       continue;
     OpBuilder builder(user);
     value.replaceAllUsesWith(

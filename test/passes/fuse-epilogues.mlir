@@ -61,3 +61,26 @@ func.func @not(%x: tensor<5x4xf32>, %w: tensor<3x4xf32>, %b: tensor<3xf32>, %row
   moe.write @w.grad, %10 : tensor<3x4xf32>
   return %0, %2, %5, %8 : tensor<5x3xf32>, tensor<5x3xf32>, tensor<5x3xf32>, tensor<2x5x3xf32>
 }
+
+// What functions read stays narrow in memory, and so does what is read twice; the sum of a residual stream takes the
+// product before it is rounded.
+// CHECK-LABEL: @narrow_results
+// CHECK: %[[GATE:.*]] = moe.dot {{.*}} -> tensor<5x3xbf16>
+// CHECK-NEXT: %[[WIDE:.*]] = moe.cast %[[GATE]]
+// CHECK-NEXT: moe.sigmoid %[[WIDE]]
+// CHECK: moe.dot {{.*}} -> tensor<5x3xbf16>
+// CHECK: %[[SUMMAND:.*]] = moe.fused "product"({{.*}}) : (tensor<5x4xbf16>, tensor<3x4xbf16>) -> tensor<5x3xf32>
+// CHECK: moe.add %[[SUMMAND]], %{{.*}}
+func.func @narrow_results(%x: tensor<5x4xbf16>, %w: tensor<3x4xbf16>, %r: tensor<5x3xf32>) -> (tensor<5x3xf32>, tensor<5x3xf32>, tensor<5x3xf32>) {
+  %0 = moe.dot %x, %w {lhs_batch = array<i64>, rhs_batch = array<i64>, lhs_contract = array<i64: 1>, rhs_contract = array<i64: 1>} : (tensor<5x4xbf16>, tensor<3x4xbf16>) -> tensor<5x3xbf16>
+  %1 = moe.cast %0 {to = f32} : (tensor<5x3xbf16>) -> tensor<5x3xf32>
+  %2 = moe.sigmoid %1 : (tensor<5x3xf32>) -> tensor<5x3xf32>
+  %3 = moe.dot %x, %w {lhs_batch = array<i64>, rhs_batch = array<i64>, lhs_contract = array<i64: 1>, rhs_contract = array<i64: 1>} : (tensor<5x4xbf16>, tensor<3x4xbf16>) -> tensor<5x3xbf16>
+  %4 = moe.cast %3 {to = f32} : (tensor<5x3xbf16>) -> tensor<5x3xf32>
+  %5 = moe.add %4, %r : (tensor<5x3xf32>, tensor<5x3xf32>) -> tensor<5x3xf32>
+  %6 = moe.mul %4, %5 : (tensor<5x3xf32>, tensor<5x3xf32>) -> tensor<5x3xf32>
+  %7 = moe.dot %x, %w {lhs_batch = array<i64>, rhs_batch = array<i64>, lhs_contract = array<i64: 1>, rhs_contract = array<i64: 1>} : (tensor<5x4xbf16>, tensor<3x4xbf16>) -> tensor<5x3xbf16>
+  %8 = moe.cast %7 {to = f32} : (tensor<5x3xbf16>) -> tensor<5x3xf32>
+  %9 = moe.add %8, %r : (tensor<5x3xf32>, tensor<5x3xf32>) -> tensor<5x3xf32>
+  return %2, %6, %9 : tensor<5x3xf32>, tensor<5x3xf32>, tensor<5x3xf32>
+}

@@ -444,31 +444,4 @@ TEST(Operators, BranchesSeeWhatSurroundsThem) {
   expectNear(m.run({{1, -2, 3}})["y"], {2, -4, 6});
 }
 
-// Buckets of parameters, gradients and moments are float32: a parameter of another type fitted none.
-TEST(Operators, NarrowFloatsAreHeldInFloat32) {
-  for (bool raw : {false, true}) {
-    TestModel m;
-    m.input("x", {2}, onnx::TensorProto::BFLOAT16);
-    onnx::TensorProto &weight = m.weight("w", {2}, {});
-    weight.set_data_type(onnx::TensorProto::BFLOAT16);
-    const uint16_t bits[2] = {0x3fc0, 0xc020}; // 1.5 and -2.5
-    if (raw)
-      weight.set_raw_data(bits, sizeof(bits));
-    else
-      weight.mutable_int32_data()->Add(bits, bits + 2);
-    m.nodes.add("Mul", {"x", "w"}, "y");
-    m.output("y");
-    m.options.parameters.standard = frontend::ParameterPolicy::Standard::Train;
-    ASSERT_TRUE(m.import()) << m.messages();
-    ir::StateOp state = llvm::cast<ir::StateOp>(m.module->lookupSymbol("w"));
-    EXPECT_TRUE(state.getTensorType().getElementType().isF32());
-    EXPECT_TRUE(m.resultType(0).getElementType().isBF16());
-    auto initial = llvm::cast<mlir::DictionaryAttr>(*state.getInitial());
-    if (raw)
-      EXPECT_TRUE(initial.getAs<mlir::TypeAttr>("stored").getValue().isBF16());
-    else
-      EXPECT_EQ(m.run({{2.0, 3.0}}).at("y"), (std::vector<double>{3.0, -7.5}));
-  }
-}
-
 } // namespace
