@@ -38,12 +38,19 @@ Polynomial sum(Polynomial a, const Polynomial &b, double factor) {
   return a;
 }
 
-/// How far coefficients may be apart, relative to the larger one: constants are written in five to seven digits, and in
-/// narrow types rounded; a coefficient is the product of a few of them.
-double toleranceOf(Type element) {
-  return element.isBF16() ? 0x1p-7 : element.isF16() ? 0x1p-10 : 1e-5;
+/// How far a coefficient may be off, relative to itself, if `number` is one of its factors: models write constants in
+/// five to seven digits, and those of models in 16 bits are rounded to them. A coefficient has few factors.
+double toleranceOf(double number) {
+  auto isA = [number](const llvm::fltSemantics &format) {
+    APFloat rounded(number);
+    bool isChanged = false;
+    rounded.convert(format, APFloat::rmNearestTiesToEven, &isChanged);
+    return !isChanged;
+  };
+  return isA(APFloat::BFloat()) ? 0x1p-7 : isA(APFloat::IEEEhalf()) ? 0x1p-10 : 1e-5;
 }
 
+/// Equal but for the rounding of coefficients.
 bool agree(const Polynomial &a, const Polynomial &b, double tolerance) {
   auto missing = [tolerance](const Polynomial &from, const Polynomial &in) {
     for (auto [power, x] : from) {
@@ -67,8 +74,10 @@ public:
       return Polynomial{{{1, 0}, 1.0}};
     if (value == f)
       return Polynomial{{{0, 1}, 1.0}};
-    if (std::optional<double> number = values.scalar(value))
+    if (std::optional<double> number = values.scalar(value)) {
+      tolerance = std::min(tolerance, toleranceOf(*number));
       return Polynomial{{{0, 0}, *number}};
+    }
     Operation *op = value.getDefiningOp();
     if (!op || depth > 12)
       return std::nullopt;
@@ -98,9 +107,13 @@ public:
     return sum({}, *a, 1 / b->begin()->second);
   }
 
+  /// Is the polynomial that was read the wanted one?
+  bool agrees(const Polynomial &found, const Polynomial &wanted) const { return agree(found, wanted, tolerance); }
+
 private:
   KnownValues &values;
   Value x, f;
+  double tolerance = toleranceOf(0);
 };
 
 /// What `input` of erf or tanh is the wanted polynomial of; null if of nothing.
@@ -108,8 +121,9 @@ Value argumentOf(Value input, const Polynomial &wanted, KnownValues &values) {
   SmallVector<Value> candidates{input};
   for (size_t i = 0; i < candidates.size() && i < 32; ++i) { // grows while it runs
     Value x = candidates[i];
-    std::optional<Polynomial> inner = PolynomialReader(values, x, {}).read(input);
-    if (inner && agree(*inner, wanted, toleranceOf(typeOf(input).getElementType())))
+    PolynomialReader reader(values, x, {});
+    std::optional<Polynomial> inner = reader.read(input);
+    if (inner && reader.agrees(*inner, wanted))
       return x;
     if (Operation *op = x.getDefiningOp(); op && isa<AddOp, SubOp, MulOp, DivOp, PowOp, NegOp>(op))
       for (Value operand : op->getOperands())
@@ -134,10 +148,11 @@ void rewriteGelu(Operation *curve, KnownValues &values) {
     if (!isa<AddOp, SubOp, MulOp, DivOp>(user))
       return;
     value = user->getResult(0);
-    std::optional<Polynomial> whole = PolynomialReader(values, x, f).read(value);
+    PolynomialReader reader(values, x, f);
+    std::optional<Polynomial> whole = reader.read(value);
     if (!whole)
       return;
-    if (!agree(*whole, outer, toleranceOf(typeOf(value).getElementType())))
+    if (!reader.agrees(*whole, outer))
       continue;
     OpBuilder builder(user);
     value.replaceAllUsesWith(

@@ -153,44 +153,44 @@ func.func @used_again(%x: tensor<4xf32>) -> tensor<4xf32> {
   return %y : tensor<4xf32>
 }
 
-// Constants of a model in 16 bits are rounded to them.
+// Constants of a model in 16 bits are rounded to them, here to bf16.
 // CHECK-LABEL: @tanh_in_bf16
-// CHECK-NEXT: moe.gelu %{{.*}} {approximate = 1 : i32} : (tensor<4xbf16>) -> tensor<4xbf16>
+// CHECK-NEXT: moe.gelu %{{.*}} {approximate = 1 : i32} : (tensor<4xf32>) -> tensor<4xf32>
 // CHECK-NEXT: return
-func.func @tanh_in_bf16(%x: tensor<4xbf16>) -> tensor<4xbf16> {
-  %a = moe.constant {value = dense<0.044715> : tensor<4xbf16>} : () -> tensor<4xbf16>
-  %s = moe.constant {value = dense<0.7978845608> : tensor<4xbf16>} : () -> tensor<4xbf16>
-  %h = moe.constant {value = dense<0.5> : tensor<4xbf16>} : () -> tensor<4xbf16>
-  %one = moe.constant {value = dense<1.0> : tensor<4xbf16>} : () -> tensor<4xbf16>
-  %xx = moe.mul %x, %x : (tensor<4xbf16>, tensor<4xbf16>) -> tensor<4xbf16>
-  %xxx = moe.mul %xx, %x : (tensor<4xbf16>, tensor<4xbf16>) -> tensor<4xbf16>
-  %q = moe.mul %xxx, %a : (tensor<4xbf16>, tensor<4xbf16>) -> tensor<4xbf16>
-  %r = moe.add %x, %q : (tensor<4xbf16>, tensor<4xbf16>) -> tensor<4xbf16>
-  %t = moe.mul %r, %s : (tensor<4xbf16>, tensor<4xbf16>) -> tensor<4xbf16>
-  %v = moe.tanh %t : (tensor<4xbf16>) -> tensor<4xbf16>
-  %w = moe.add %v, %one : (tensor<4xbf16>, tensor<4xbf16>) -> tensor<4xbf16>
-  %hx = moe.mul %x, %h : (tensor<4xbf16>, tensor<4xbf16>) -> tensor<4xbf16>
-  %y = moe.mul %hx, %w : (tensor<4xbf16>, tensor<4xbf16>) -> tensor<4xbf16>
-  return %y : tensor<4xbf16>
+func.func @tanh_in_bf16(%x: tensor<4xf32>) -> tensor<4xf32> {
+  %a = moe.constant {value = dense<0.044677734375> : tensor<4xf32>} : () -> tensor<4xf32>
+  %s = moe.constant {value = dense<0.796875> : tensor<4xf32>} : () -> tensor<4xf32>
+  %h = moe.constant {value = dense<0.5> : tensor<4xf32>} : () -> tensor<4xf32>
+  %one = moe.constant {value = dense<1.0> : tensor<4xf32>} : () -> tensor<4xf32>
+  %xx = moe.mul %x, %x : (tensor<4xf32>, tensor<4xf32>) -> tensor<4xf32>
+  %xxx = moe.mul %xx, %x : (tensor<4xf32>, tensor<4xf32>) -> tensor<4xf32>
+  %q = moe.mul %xxx, %a : (tensor<4xf32>, tensor<4xf32>) -> tensor<4xf32>
+  %r = moe.add %x, %q : (tensor<4xf32>, tensor<4xf32>) -> tensor<4xf32>
+  %t = moe.mul %r, %s : (tensor<4xf32>, tensor<4xf32>) -> tensor<4xf32>
+  %v = moe.tanh %t : (tensor<4xf32>) -> tensor<4xf32>
+  %w = moe.add %v, %one : (tensor<4xf32>, tensor<4xf32>) -> tensor<4xf32>
+  %hx = moe.mul %x, %h : (tensor<4xf32>, tensor<4xf32>) -> tensor<4xf32>
+  %y = moe.mul %hx, %w : (tensor<4xf32>, tensor<4xf32>) -> tensor<4xf32>
+  return %y : tensor<4xf32>
 }
 
 // Another slope is another function.
 // CHECK-LABEL: @steeper_in_bf16
 // CHECK-NOT: moe.gelu
 // CHECK: return
-func.func @steeper_in_bf16(%x: tensor<4xbf16>) -> tensor<4xbf16> {
-  %a = moe.constant {value = dense<0.044715> : tensor<4xbf16>} : () -> tensor<4xbf16>
-  %s = moe.constant {value = dense<0.81> : tensor<4xbf16>} : () -> tensor<4xbf16>
-  %h = moe.constant {value = dense<0.5> : tensor<4xbf16>} : () -> tensor<4xbf16>
-  %one = moe.constant {value = dense<1.0> : tensor<4xbf16>} : () -> tensor<4xbf16>
-  %xx = moe.mul %x, %x : (tensor<4xbf16>, tensor<4xbf16>) -> tensor<4xbf16>
-  %xxx = moe.mul %xx, %x : (tensor<4xbf16>, tensor<4xbf16>) -> tensor<4xbf16>
-  %q = moe.mul %xxx, %a : (tensor<4xbf16>, tensor<4xbf16>) -> tensor<4xbf16>
-  %r = moe.add %x, %q : (tensor<4xbf16>, tensor<4xbf16>) -> tensor<4xbf16>
-  %t = moe.mul %r, %s : (tensor<4xbf16>, tensor<4xbf16>) -> tensor<4xbf16>
-  %v = moe.tanh %t : (tensor<4xbf16>) -> tensor<4xbf16>
-  %w = moe.add %v, %one : (tensor<4xbf16>, tensor<4xbf16>) -> tensor<4xbf16>
-  %hx = moe.mul %x, %h : (tensor<4xbf16>, tensor<4xbf16>) -> tensor<4xbf16>
-  %y = moe.mul %hx, %w : (tensor<4xbf16>, tensor<4xbf16>) -> tensor<4xbf16>
-  return %y : tensor<4xbf16>
+func.func @steeper_in_bf16(%x: tensor<4xf32>) -> tensor<4xf32> {
+  %a = moe.constant {value = dense<0.044677734375> : tensor<4xf32>} : () -> tensor<4xf32>
+  %s = moe.constant {value = dense<0.8125> : tensor<4xf32>} : () -> tensor<4xf32>
+  %h = moe.constant {value = dense<0.5> : tensor<4xf32>} : () -> tensor<4xf32>
+  %one = moe.constant {value = dense<1.0> : tensor<4xf32>} : () -> tensor<4xf32>
+  %xx = moe.mul %x, %x : (tensor<4xf32>, tensor<4xf32>) -> tensor<4xf32>
+  %xxx = moe.mul %xx, %x : (tensor<4xf32>, tensor<4xf32>) -> tensor<4xf32>
+  %q = moe.mul %xxx, %a : (tensor<4xf32>, tensor<4xf32>) -> tensor<4xf32>
+  %r = moe.add %x, %q : (tensor<4xf32>, tensor<4xf32>) -> tensor<4xf32>
+  %t = moe.mul %r, %s : (tensor<4xf32>, tensor<4xf32>) -> tensor<4xf32>
+  %v = moe.tanh %t : (tensor<4xf32>) -> tensor<4xf32>
+  %w = moe.add %v, %one : (tensor<4xf32>, tensor<4xf32>) -> tensor<4xf32>
+  %hx = moe.mul %x, %h : (tensor<4xf32>, tensor<4xf32>) -> tensor<4xf32>
+  %y = moe.mul %hx, %w : (tensor<4xf32>, tensor<4xf32>) -> tensor<4xf32>
+  return %y : tensor<4xf32>
 }

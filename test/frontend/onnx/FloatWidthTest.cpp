@@ -62,7 +62,9 @@ TEST(FloatWidth, NarrowFloatsAreHeldInFloat32) {
     ASSERT_TRUE(m.import()) << m.messages();
     ir::StateOp state = stateOf(m, "w");
     EXPECT_TRUE(state.getTensorType().getElementType().isF32());
-    EXPECT_TRUE(m.resultType(0).getElementType().isBF16());
+    EXPECT_TRUE(m.resultType(0).getElementType().isF32());
+    EXPECT_EQ(m.count<ir::CastOp>(), 0);
+    EXPECT_EQ(m.messages(), "");
     auto initial = llvm::cast<mlir::DictionaryAttr>(*state.getInitial());
     if (raw)
       EXPECT_TRUE(initial.getAs<mlir::TypeAttr>("stored").getValue().isBF16());
@@ -105,6 +107,24 @@ TEST(FloatWidth, DoublesAreComputedInFloat32) {
     frontend::useExactConstants(*m.module);
     EXPECT_NEAR(m.run({{2.0, 3.0}}).at("y")[0], 3.1, 1e-14);
   }
+}
+
+// The same for float16; widening it loses nothing, and there is nothing to be told.
+TEST(FloatWidth, HalvesAreComputedInFloat32) {
+  TestModel m;
+  m.input("x", {2}, onnx::TensorProto::FLOAT16);
+  onnx::TensorProto &weight = m.weight("w", {2}, {});
+  weight.set_data_type(onnx::TensorProto::FLOAT16);
+  const uint16_t bits[2] = {0x3e00, 0xc100}; // 1.5 and -2.5
+  weight.mutable_int32_data()->Add(bits, bits + 2);
+  m.nodes.add("Mul", {"x", "w"}, "y");
+  m.output("y");
+  m.options.parameters.standard = ParameterPolicy::Standard::Train;
+  ASSERT_TRUE(m.import()) << m.messages();
+  EXPECT_EQ(m.messages(), "");
+  EXPECT_TRUE(m.resultType(0).getElementType().isF32());
+  EXPECT_EQ(m.count<ir::CastOp>(), 0);
+  EXPECT_EQ(m.run({{2.0, 3.0}}).at("y"), (std::vector<double>{3.0, -7.5}));
 }
 
 // 2^24 + 1 is no float32: shapes are computed before anything is narrowed. Nothing of the model's numbers is lost.
