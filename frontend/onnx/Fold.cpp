@@ -4,6 +4,7 @@
 //
 //===----------------------------------------------------------------------------------------------------------------===//
 
+#include "frontend/onnx/Limits.h"
 #include "frontend/onnx/Program.h"
 #include "mlir/Interfaces/SideEffectInterfaces.h"
 #include "llvm/ADT/STLExtras.h"
@@ -91,9 +92,11 @@ Value Program::fold(Value value) {
     operands.push_back(&known->second);
   }
   auto moeOp = dyn_cast<ir::MoeOpInterface>(op);
+  if (!moeOp || !spend(moeOp.getCost().flops + Work::kElement * static_cast<double>(type.getNumElements())))
+    return unknown;
   ir::InterpreterContext context(noState, {});
   std::vector<ir::HostTensor> results(1, ir::HostTensor(type));
-  if (!moeOp || failed(moeOp.interpret(context, operands, results)))
+  if (failed(moeOp.interpret(context, operands, results)))
     return unknown;
   ir::HostTensor &result = results.front();
   for (int64_t &element : result.ints)

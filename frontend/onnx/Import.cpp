@@ -8,6 +8,7 @@
 #include "frontend/onnx/ExportNames.h"
 #include "frontend/onnx/FloatWidths.h"
 #include "frontend/onnx/IndexBounds.h"
+#include "frontend/onnx/Limits.h"
 #include "frontend/onnx/Program.h"
 #include "frontend/onnx/TieWarnings.h"
 #include "mlir/IR/Verifier.h"
@@ -93,6 +94,8 @@ void checkBindings(const Model &model, const ImportOptions &options, std::vector
 
 void reportGaps(const ImportSession &session) {
   for (const auto &entry : session.gaps) {
+    if (session.diagnostics.size() >= kMaxMessages)
+      return;
     const Gap &gap = entry.second;
     std::string op = gap.op + (gap.opset > 0 ? " (opset " + std::to_string(gap.opset) + ")" : "");
     session.diagnostics.push_back({"cannot import node '" + gap.node + "': " + op, session.model.path(), gap.why,

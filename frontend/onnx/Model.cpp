@@ -6,7 +6,10 @@
 
 #include "frontend/onnx/Model.h"
 #include "frontend/onnx/ExternalData.h"
+#include "frontend/onnx/Limits.h"
 #include "frontend/onnx/States.h"
+#include "frontend/onnx/Wire.h"
+#include "runtime/plan/ProtobufLog.h"
 #include "llvm/ADT/StringSet.h"
 #include "llvm/ADT/Twine.h"
 #include "llvm/Support/MemoryBuffer.h"
@@ -17,6 +20,9 @@
 
 namespace moe::frontend {
 namespace {
+
+/// Calls of functions in one another, as in a program (`Program::importCall`).
+constexpr size_t kMaxCalls = 64;
 
 constexpr const char *kDamaged = "write the model again with `moec model`, or export it again";
 
@@ -33,6 +39,8 @@ std::string label(const onnx::NodeProto &node) {
 void checkNodes(const google::protobuf::RepeatedPtrField<onnx::NodeProto> &nodes, llvm::StringSet<> &known,
                 const std::string &where, std::vector<Diagnostic> &diagnostics) {
   for (const onnx::NodeProto &node : nodes) {
+    if (diagnostics.size() >= kMaxMessages)
+      return;
     for (const onnx::AttributeProto &attribute : node.attribute()) {
       if (!attribute.has_g())
         continue;
@@ -71,47 +79,6 @@ void checkNodes(const google::protobuf::RepeatedPtrField<onnx::NodeProto> &nodes
   }
 }
 
-/// Reads the tag and length of protobuf fields of one message level by level, to learn where bytes lie in the file.
-struct WireReader {
-  google::protobuf::io::CodedInputStream stream;
-  explicit WireReader(const std::string &bytes, uint64_t begin, uint64_t end)
-      : stream(reinterpret_cast<const uint8_t *>(bytes.data()) + begin, static_cast<int>(end - begin)), begin(begin) {}
-  uint64_t begin;
-
-  /// Calls `visit(field, begin, end)` for each length-delimited field.
-  template <typename Visit> void forEach(Visit visit) {
-    while (uint32_t tag = stream.ReadTag()) {
-      uint64_t value = 0;
-      uint32_t length = 0;
-      switch (tag & 7) {
-      case 0:
-        if (!stream.ReadVarint64(&value))
-          return;
-        break;
-      case 1:
-        if (!stream.Skip(8))
-          return;
-        break;
-      case 5:
-        if (!stream.Skip(4))
-          return;
-        break;
-      case 2: {
-        if (!stream.ReadVarint32(&length))
-          return;
-        uint64_t start = begin + static_cast<uint64_t>(stream.CurrentPosition());
-        visit(tag >> 3, start, start + length);
-        if (!stream.Skip(static_cast<int>(length)))
-          return;
-        break;
-      }
-      default:
-        return;
-      }
-    }
-  }
-};
-
 } // namespace
 
 unsigned onnxElementBytes(int32_t dataType) {
@@ -136,6 +103,8 @@ std::optional<int64_t> elementCount(const onnx::TensorProto &tensor) {
   // An extent of zero does not make the others any smaller.
   int64_t count = 1;
   bool empty = false;
+  if (tensor.dims_size() > kMaxRank)
+    return std::nullopt;
   for (int64_t extent : tensor.dims()) {
     if (extent < 0 || extent > kMaxElements / count)
       return std::nullopt;
@@ -162,9 +131,14 @@ std::unique_ptr<Model> Model::read(const std::string &path, std::vector<Diagnost
         {"the model is larger than 2 GiB", path, "protobuf messages end there", "store the weights as external data"});
     return nullptr;
   }
+  if (Status readable = checkWire(contents, path); !readable) {
+    diagnostics.push_back(readable.error());
+    return nullptr;
+  }
   google::protobuf::io::ArrayInputStream array(contents.data(), static_cast<int>(contents.size()));
   google::protobuf::io::CodedInputStream coded(&array);
   coded.SetRecursionLimit(64);
+  ProtobufSilence silence;
   if (!model->message.ParseFromCodedStream(&coded) || !coded.ConsumedEntireMessage() || !model->message.has_graph()) {
     diagnostics.push_back(
         {"this is not an ONNX model", path, "the file is truncated, damaged, or of another format", kDamaged});
@@ -174,12 +148,13 @@ std::unique_ptr<Model> Model::read(const std::string &path, std::vector<Diagnost
     model->functions[functionKey(function.domain(), function.name())] = &function;
   for (const onnx::TensorProto &tensor : model->graph().initializer())
     model->initializers[tensor.name()] = &tensor;
-  model->findRawData(std::string(contents));
+  model->findRawData(contents);
 
   size_t before = diagnostics.size();
   ExternalDataCheck external(path, diagnostics);
   for (const onnx::TensorProto &tensor : model->graph().initializer())
-    model->checkTensor(tensor, external, diagnostics);
+    if (diagnostics.size() < kMaxMessages)
+      model->checkTensor(tensor, external, diagnostics);
   external.finish();
   model->checkGraph(diagnostics);
   model->checkFunctions(diagnostics);
@@ -210,25 +185,27 @@ std::string Model::folder() const {
   return llvm::sys::path::parent_path(file).str();
 }
 
-void Model::findRawData(const std::string &contents) {
-  // ModelProto.graph = 7, GraphProto.initializer = 5, TensorProto.name = 8 and raw_data = 9.
-  WireReader(contents, 0, contents.size()).forEach([&](uint32_t field, uint64_t begin, uint64_t end) {
-    if (field != onnx::ModelProto::kGraphFieldNumber)
-      return;
-    WireReader(contents, begin, end).forEach([&](uint32_t field, uint64_t begin, uint64_t end) {
-      if (field != onnx::GraphProto::kInitializerFieldNumber)
-        return;
-      std::string name;
-      uint64_t raw = 0;
-      WireReader(contents, begin, end).forEach([&](uint32_t field, uint64_t begin, uint64_t end) {
-        if (field == onnx::TensorProto::kNameFieldNumber)
-          name = contents.substr(begin, end - begin);
-        else if (field == onnx::TensorProto::kRawDataFieldNumber)
-          raw = begin;
-      });
-      if (raw > 0)
-        rawOffsets[name] = raw;
-    });
+void Model::findRawData(llvm::StringRef contents) {
+  auto within = [](const WireField &field, int number) {
+    return field.isDelimited && field.number == static_cast<uint32_t>(number);
+  };
+  forEachField(contents, [&](const WireField &part) {
+    return !within(part, onnx::ModelProto::kGraphFieldNumber) ||
+           forEachField(part.contents, [&](const WireField &tensor) {
+             std::string name;
+             llvm::StringRef raw;
+             if (within(tensor, onnx::GraphProto::kInitializerFieldNumber))
+               forEachField(tensor.contents, [&](const WireField &field) {
+                 if (within(field, onnx::TensorProto::kNameFieldNumber))
+                   name = field.contents.str();
+                 else if (within(field, onnx::TensorProto::kRawDataFieldNumber))
+                   raw = field.contents;
+                 return true;
+               });
+             if (raw.data())
+               rawOffsets[name] = static_cast<uint64_t>(raw.data() - contents.data());
+             return true;
+           });
   });
 }
 
@@ -262,7 +239,7 @@ void Model::checkTensor(const onnx::TensorProto &tensor, ExternalDataCheck &exte
   std::optional<int64_t> count = elementCount(tensor);
   unsigned width = onnxElementBytes(tensor.data_type());
   if (!count)
-    return refuse("it has a negative extent or more than 2^40 elements");
+    return refuse(std::string("it has a negative extent or ") + kTooLarge);
   if (width == 0)
     return refuse("its element type (" + onnx::TensorProto::DataType_Name(tensor.data_type()) + ") is not supported");
   uint64_t bytes = static_cast<uint64_t>(*count) * width;
@@ -287,7 +264,7 @@ void Model::checkTensor(const onnx::TensorProto &tensor, ExternalDataCheck &exte
 void Model::checkGraph(std::vector<Diagnostic> &diagnostics) const {
   llvm::StringSet<> known;
   for (const onnx::TensorProto &tensor : graph().initializer()) {
-    if (!known.insert(tensor.name()).second)
+    if (!known.insert(tensor.name()).second && diagnostics.size() < kMaxMessages)
       diagnostics.push_back({"initializer '" + tensor.name() + "' is defined twice", file, "", kDamaged});
     if (tensor.name() == kRngState)
       diagnostics.push_back({"no initializer can have the name '" + tensor.name() + "'", file,
@@ -296,7 +273,7 @@ void Model::checkGraph(std::vector<Diagnostic> &diagnostics) const {
   // Old files list initializers among the inputs.
   llvm::StringSet<> inputs;
   for (const onnx::ValueInfoProto &input : graph().input()) {
-    if (input.name().empty() || !inputs.insert(input.name()).second)
+    if ((input.name().empty() || !inputs.insert(input.name()).second) && diagnostics.size() < kMaxMessages)
       diagnostics.push_back({"input '" + input.name() + "' is defined twice or has no name", file, "", kDamaged});
     known.insert(input.name());
   }
@@ -306,10 +283,15 @@ void Model::checkGraph(std::vector<Diagnostic> &diagnostics) const {
 void Model::checkFunctions(std::vector<Diagnostic> &diagnostics) const {
   // 0 = not seen, 1 = being walked, 2 = done.
   llvm::StringMap<int> state;
-  auto walk = [&](auto &self, const onnx::FunctionProto &function) -> void {
+  auto walk = [&](auto &self, const onnx::FunctionProto &function, size_t depth) -> void {
     std::string key = functionKey(function.domain(), function.name());
-    if (state[key] == 2)
+    if (state[key] == 2 || diagnostics.size() >= kMaxMessages)
       return;
+    if (depth > kMaxCalls) {
+      diagnostics.push_back({"function '" + key + "' is called by functions in one another", file,
+                             "there are more than " + std::to_string(kMaxCalls) + " around it", kDamaged});
+      return;
+    }
     if (state[key] == 1) {
       diagnostics.push_back({"function '" + key + "' calls itself", file, "recursive functions never end", kDamaged});
       return;
@@ -317,7 +299,7 @@ void Model::checkFunctions(std::vector<Diagnostic> &diagnostics) const {
     state[key] = 1;
     for (const onnx::NodeProto &node : function.node())
       if (const onnx::FunctionProto *callee = this->function(node.domain(), node.op_type()))
-        self(self, *callee);
+        self(self, *callee, depth + 1);
     state[key] = 2;
     llvm::StringSet<> known;
     for (const std::string &input : function.input())
@@ -325,7 +307,7 @@ void Model::checkFunctions(std::vector<Diagnostic> &diagnostics) const {
     checkNodes(function.node(), known, file + ", function '" + key + "'", diagnostics);
   };
   for (const onnx::FunctionProto &function : message.functions())
-    walk(walk, function);
+    walk(walk, function, 0);
 }
 
 } // namespace moe::frontend

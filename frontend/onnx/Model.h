@@ -66,7 +66,7 @@ private:
                    std::vector<Diagnostic> &diagnostics) const;
   void checkGraph(std::vector<Diagnostic> &diagnostics) const;
   void checkFunctions(std::vector<Diagnostic> &diagnostics) const;
-  void findRawData(const std::string &contents);
+  void findRawData(llvm::StringRef contents);
 
   std::string file;
   uint64_t size = 0;

@@ -5,6 +5,7 @@
 //===----------------------------------------------------------------------------------------------------------------===//
 
 #include "frontend/onnx/NodeContext.h"
+#include "frontend/onnx/Limits.h"
 #include "mlir/IR/Diagnostics.h"
 #include "mlir/IR/Verifier.h"
 #include "llvm/ADT/STLExtras.h"
@@ -28,10 +29,12 @@ Attribute extremeOfNothing(Builder &builder, Type element, bool maximum) {
                                                  : llvm::APInt::getSignedMaxValue(width));
 }
 
-/// Whether a product of extents, some of them perhaps, leaves what sizes are computed with. An extent of zero hides
-/// nothing: shapes are taken apart, and the other extents may meet again.
+/// Whether there are too many extents, or a product of them, some of them perhaps, leaves what sizes are computed with.
+/// An extent of zero hides nothing: shapes are taken apart, and the other extents may meet again.
 bool isTooLarge(llvm::ArrayRef<int64_t> shape) {
   int64_t count = 1;
+  if (shape.size() > kMaxRank)
+    return true;
   for (int64_t extent : shape) {
     if (extent > kMaxElements / count)
       return true;
@@ -81,7 +84,7 @@ Sequence NodeContext::sequence(int index) {
     hasFailed = true;
     return {};
   }
-  return *found;
+  return spend(Work::kElement * static_cast<double>(found->size())) ? *found : Sequence();
 }
 
 std::optional<Shape> NodeContext::integers(int index) {
@@ -191,6 +194,15 @@ void NodeContext::fail(const llvm::Twine &why) {
   hasFailed = true;
 }
 
+bool NodeContext::spend(double cost) {
+  if (!program.spend(cost)) {
+    if (!hasFailed)
+      program.reportLimit(scope, node);
+    hasFailed = true;
+  }
+  return !hasFailed;
+}
+
 void NodeContext::output(int index, Value value) {
   if (wantsOutput(index))
     scope.values[node.output(index)] = hasFailed ? Value() : value;
@@ -210,6 +222,8 @@ void NodeContext::outputSequence(int index, Sequence values) {
 //===----------------------------------------------------------------------------------------------------------------===//
 
 Operation *NodeContext::finish(OperationState &state, Infer infer) {
+  if (!spend(Work::kOperation + Work::kValue * state.operands.size()))
+    return nullptr;
   std::string message;
   ScopedDiagnosticHandler handler(builder.getContext(), [&](mlir::Diagnostic &diagnostic) {
     message += (message.empty() ? "" : "; ") + diagnostic.str();
@@ -224,7 +238,7 @@ Operation *NodeContext::finish(OperationState &state, Infer infer) {
       return nullptr;
     }
     if (llvm::any_of(types, [](Type type) { return isTooLarge(cast<RankedTensorType>(type).getShape()); })) {
-      fail("a result would have more than 2^40 elements");
+      fail(llvm::Twine("a result would have ") + kTooLarge);
       return nullptr;
     }
     state.types.assign(types.begin(), types.end());
@@ -280,7 +294,7 @@ Type NodeContext::element(Value value) const {
 
 RankedTensorType NodeContext::type(llvm::ArrayRef<int64_t> shape, Type element) {
   if (llvm::any_of(shape, [](int64_t extent) { return extent < 0; }) || isTooLarge(shape)) {
-    fail("a result would have a negative extent or more than 2^40 elements");
+    fail(llvm::Twine("a result would have a negative extent or ") + kTooLarge);
     return RankedTensorType::get({}, element);
   }
   return RankedTensorType::get(shape, element);
@@ -315,6 +329,8 @@ Value NodeContext::constantOf(const onnx::TensorProto &tensor) {
          ", or a shape that does not fit its elements");
     return {};
   }
+  if (!spend(Work::kConstantByte * static_cast<double>(elements.size())))
+    return {};
   RankedTensorType tensorType = type(Shape(tensor.dims().begin(), tensor.dims().end()), element);
   return make<ir::ConstantOp>(tensorType, toAttribute(tensorType, elements));
 }

@@ -66,6 +66,8 @@ public:
   /// Records why the node has no translation.
   void fail(const llvm::Twine &why);
   bool failed() const { return hasFailed; }
+  /// Adds to what the import has cost; false, and the node has failed, if that is too much.
+  bool spend(double cost);
   void output(int index, mlir::Value value);
   void outputSequence(int index, Sequence values);
   bool wantsOutput(int index) const { return index < node.output_size() && !node.output(index).empty(); }

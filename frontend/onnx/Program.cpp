@@ -5,6 +5,7 @@
 //===----------------------------------------------------------------------------------------------------------------===//
 
 #include "frontend/onnx/Program.h"
+#include "frontend/onnx/Limits.h"
 #include "frontend/onnx/NodeContext.h"
 #include "frontend/onnx/OpTable.h"
 #include "llvm/ADT/StringExtras.h"
@@ -16,9 +17,6 @@ namespace {
 
 /// Nesting of function calls; the reader has already refused recursion.
 constexpr size_t kMaxDepth = 64;
-
-/// Nodes of a program with all calls and loops unrolled.
-constexpr size_t kMaxNodes = size_t(1) << 18;
 
 /// A copy of `node` whose references to attributes of the function are replaced by the values of the call.
 onnx::NodeProto withCallAttributes(const onnx::NodeProto &node, const onnx::NodeProto &call,
@@ -110,7 +108,13 @@ Type elementType(int32_t dataType, Builder &builder) {
   }
 }
 
+bool Program::spend(double cost) {
+  work += cost;
+  return work <= Work::kLimit;
+}
+
 Location Program::location(const Scope &scope, llvm::StringRef name) {
+  spend(Work::kNameByte * static_cast<double>(scope.path.size() + name.size()));
   return NameLoc::get(builder.getStringAttr(scope.path + name.str()));
 }
 
@@ -145,12 +149,14 @@ bool Program::isAbsent(const Scope &scope, llvm::StringRef name) const {
 }
 
 void Program::share(Scope &from, llvm::StringRef name, Scope &to, llvm::StringRef alias) {
-  if (const Sequence *sequence = lookupSequence(from, name))
+  if (const Sequence *sequence = lookupSequence(from, name)) {
+    spend(Work::kElement * static_cast<double>(sequence->size()));
     to.sequences[alias] = *sequence;
-  else if (isAbsent(from, name))
+  } else if (isAbsent(from, name)) {
     to.absent.insert(alias);
-  else
+  } else {
     to.values[alias] = lookup(from, name);
+  }
 }
 
 Value Program::readInitializer(const onnx::TensorProto &tensor) {
@@ -209,9 +215,19 @@ Value Program::rng() {
 //===----------------------------------------------------------------------------------------------------------------===//
 
 void Program::reportGap(const Scope &scope, const onnx::NodeProto &node, const std::string &why) {
+  // The nodes around one that was too much fail for the same reason.
+  if (limitReported)
+    return;
   std::string op = node.domain().empty() ? node.op_type() : node.domain() + "." + node.op_type();
   std::string name = scope.path + nodeName(node);
   session.gaps.try_emplace({name, why}, Gap{name, op, node.domain().empty() ? scope.opset : 0, why});
+}
+
+void Program::reportLimit(const Scope &scope, const onnx::NodeProto &node) {
+  reportGap(scope, node,
+            "the program is too large with all of its functions and loops unrolled: moec stops at about " +
+                std::to_string(static_cast<int64_t>(Work::kLimit / (Work::kNode + Work::kOperation))) + " nodes");
+  limitReported = true;
 }
 
 void Program::importNodes(Scope &scope, const google::protobuf::RepeatedPtrField<onnx::NodeProto> &nodes) {
@@ -221,10 +237,8 @@ void Program::importNodes(Scope &scope, const google::protobuf::RepeatedPtrField
     const onnx::FunctionProto *callee = session.model.function(node.domain(), node.op_type());
     const OpEntry *entry = findOp(node.domain(), node.op_type(), opset);
     NodeContext context(*this, scope, node, opset);
-    if (++nodeCount > kMaxNodes) {
-      context.fail("the program has more than " + llvm::Twine(kMaxNodes) + " nodes with all loops unrolled");
+    if (!context.spend(Work::kNode + Work::kValue * (node.input_size() + node.output_size())))
       return;
-    }
     if (entry) {
       entry->handler(context);
       continue;
@@ -264,6 +278,8 @@ void Program::importCall(NodeContext &call) {
       share(call.scope, node.input(i), inner, callee.input(i));
     else if (call.hasInput(i))
       inner.values[callee.input(i)] = call.input(i);
+  call.spend(Work::kRun + Work::kValue * (callee.input_size() + callee.output_size()) +
+             Work::kMessageByte * static_cast<double>(callee.ByteSizeLong()));
   if (!call.failed()) {
     google::protobuf::RepeatedPtrField<onnx::NodeProto> body;
     for (const onnx::NodeProto &each : callee.node())

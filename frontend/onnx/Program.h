@@ -89,6 +89,11 @@ public:
   /// Translates the body of the model-local function that the node calls.
   void importCall(NodeContext &call);
   void reportGap(const Scope &scope, const onnx::NodeProto &node, const std::string &why);
+  /// Adds to what the import has cost, in units of `Work`. False once that is more than `Work::kLimit`: nothing is
+  /// translated any more.
+  bool spend(double cost);
+  /// Says, once, that the program costs too much.
+  void reportLimit(const Scope &scope, const onnx::NodeProto &node);
 
   /// num_updates and micro-batch, tensor<2xi64>: the key of all draws.
   mlir::Value rng();
@@ -122,7 +127,8 @@ private:
   mlir::func::FuncOp function;
   llvm::StringMap<mlir::Value> initializers;
   mlir::Value rngValue;
-  size_t nodeCount = 0; ///< nodes translated, each run of a function or loop anew
+  double work = 0;
+  bool limitReported = false;
   std::vector<std::pair<mlir::Value, mlir::Value>> moeMetrics; ///< per layer: metrics, dropped
   llvm::DenseMap<mlir::Value, ir::HostTensor> constants;       ///< values of small constant expressions
   mlir::OwningOpRef<mlir::ModuleOp> empty;

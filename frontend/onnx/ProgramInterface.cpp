@@ -4,6 +4,7 @@
 //
 //===----------------------------------------------------------------------------------------------------------------===//
 
+#include "frontend/onnx/Limits.h"
 #include "frontend/onnx/NodeContext.h"
 #include "frontend/onnx/Program.h"
 #include "mlir/Interfaces/SideEffectInterfaces.h"
@@ -29,6 +30,11 @@ std::optional<llvm::SmallVector<int64_t>> Program::bindShape(const onnx::ValueIn
   }
   llvm::SmallVector<int64_t> shape;
   int64_t count = 1;
+  if (value.type().tensor_type().shape().dim_size() > kMaxRank) {
+    refuse("it has " + std::to_string(value.type().tensor_type().shape().dim_size()) + " dimensions",
+           "a tensor has at most " + std::to_string(kMaxRank), "correct the model");
+    return std::nullopt;
+  }
   bool complete = true;
   for (const auto &[i, dim] : llvm::enumerate(value.type().tensor_type().shape().dim())) {
     int64_t extent = dim.dim_value();
@@ -80,6 +86,8 @@ bool Program::addArguments(llvm::SmallVectorImpl<Type> &types, llvm::SmallVector
     // Old files list initializers among the inputs.
     if (session.model.initializer(input.name()))
       continue;
+    if (session.diagnostics.size() >= kMaxMessages)
+      break;
     auto shape = bindShape(input);
     if (!shape) {
       complete = false;

@@ -82,6 +82,9 @@ void warnAboutSharing(const Model &model, llvm::ArrayRef<const onnx::TensorProto
 // Equal elements
 //===----------------------------------------------------------------------------------------------------------------===//
 
+/// Tensors of one fingerprint that a further one is compared with: more than a tie has, and few enough for any model.
+constexpr size_t kMaxAlike = 16;
+
 /// Element type, extents in ascending order, and the first and the last element, which are the same in a transpose.
 using Fingerprint = std::tuple<int32_t, std::vector<int64_t>, std::string, std::string>;
 
@@ -178,7 +181,7 @@ void warnAboutEquality(const Model &model, llvm::ArrayRef<const onnx::TensorProt
         break;
       }
     }
-    if (!found)
+    if (!found && others.size() < kMaxAlike)
       others.push_back(tensor);
   }
   if (ties.empty())

@@ -5,6 +5,7 @@
 //===--------------------------------------------------------------------------------------------------------------===//
 
 #include "runtime/plan/PlanFile.h"
+#include "runtime/plan/ProtobufLog.h"
 
 #include <algorithm>
 #include <bit>
@@ -182,6 +183,7 @@ Expected<PlanFile> PlanFile::read(const std::filesystem::path &path) {
       return error("cannot read the plan file", path.string(), systemError(errno));
     if (XXH3_64bits(message.data(), message.size()) != prefix.messageDigest)
       return damaged(path, "the message does not match its digest");
+    ProtobufSilence silence;
     if (!file.plan.ParseFromArray(message.data(), static_cast<int>(message.size())))
       return damaged(path, "the message is not a plan");
   }

@@ -6,16 +6,17 @@ import os
 import pathlib
 import re
 import resource
+import shutil
 import subprocess
 import sys
 
 import numpy as np
-import onnx
 from onnx import TensorProto, helper, numpy_helper
 
 sys.path.insert(0, os.path.join(os.environ["MOEC_ROOT"], "test/e2e/support"))
 import lab
 
+ROOT = pathlib.Path(os.environ["MOEC_ROOT"])
 SECONDS, BYTES = 10, 1 << 30
 report = lab.Report()
 FLOAT, INT64, BOOL = TensorProto.FLOAT, TensorProto.INT64, TensorProto.BOOL
@@ -44,6 +45,27 @@ def refuses(what, *texts):
     faults += [f"{seconds:.1f} s"] if seconds > SECONDS else []
     faults += [f"{size >> 20} MB"] if size > BYTES else []
     report.check(not faults, f"{what}: {'; '.join(faults)} {text[:300] if faults else text.splitlines()[0][:120]}")
+
+
+def varint(value):
+    return (bytes([value & 127 | 128]) + varint(value >> 7)) if value > 127 else bytes([value])
+
+
+def field(number, content):
+    """A field of a protobuf message with a length; the library that writes messages takes a gigabyte for a large one itself."""
+    return varint(number << 3 | 2) + varint(len(content)) + content
+
+
+def wire(kind, inputs, outputs, domain=b""):
+    """A NodeProto, as its bytes."""
+    return b"".join(field(1, name) for name in inputs) + b"".join(field(2, name) for name in outputs) + field(4, kind) + field(7, domain)
+
+
+def written(nodes=b"", rest=b""):
+    """Writes y = x with `nodes` behind it, and `rest` behind the graph: a message that is written twice is merged."""
+    model([node("Identity", ["x"], ["y"])])
+    with open("hostile.onnx", "ab") as file:
+        file.write(field(7, nodes) + rest)
 
 
 def constant(name, values):
@@ -117,25 +139,28 @@ step = helper.make_graph([node("Add", ["v", "e"], ["w"])], "step", [helper.make_
 model([node("ReduceSum", ["x"], ["v0"], keepdims=0), node("Scan", ["v0", "x"], ["y"], body=step, num_scan_inputs=1)], [("x", [1 << 30])])
 refuses("a scan without end", "y", "too many to unroll")
 
+inner = node("If", ["on"], ["b"], **{key: helper.make_graph([node("Again", ["a"], ["c"], domain="f")], key, [],
+                                                                [helper.make_tensor_value_info("c", FLOAT, [4])]) for key in ("then_branch", "else_branch")})  # fmt: skip
+call = helper.make_function("f", "Again", ["a"], ["b"], [node("Constant", [], ["n"], value_int=1), node("Cast", ["n"], ["on"], to=BOOL), inner],
+                            [helper.make_opsetid("f", 1), helper.make_opsetid("", 20)])  # fmt: skip
+model([node("Again", ["x"], ["y"], domain="f")], functions=[call])
+refuses("a function that calls itself in a branch", "nested too deeply")
+shutil.copy(ROOT / "test/fuzz/corpus/onnx/finding-slow-loops", "hostile.onnx")
+refuses("loops in loops in a function in loops", "the program is too large")
+
 # Nesting.
-def field(number, content):
-    """A length-delimited field of a protobuf message; the library that writes them refuses deep nesting itself."""
-    size, length = len(content), b""
-    while size > 127:
-        length, size = length + bytes([size & 127 | 128]), size >> 7
-    return bytes([number << 3 | 2]) + length + bytes([size]) + content
-
-
-model([node("Identity", ["x"], ["y"])])
-shallow = pathlib.Path("hostile.onnx").read_bytes()
 for depth in (90, 2000):
     branch = field(1, field(1, b"x") + field(2, b"y") + field(4, b"Identity")) + field(12, field(1, b"y"))
     for _ in range(depth):
         attributes = b"".join(field(5, field(1, name) + b"\xa0\x01\x05" + field(6, branch if name[0] == 116 else b"")) for name in (b"then_branch", b"else_branch"))
         branch = field(1, field(1, b"x") + field(2, b"y") + field(4, b"If") + attributes) + field(12, field(1, b"y"))
-    # A message that is written twice is merged: these nodes come behind those of the first graph.
-    pathlib.Path("hostile.onnx").write_bytes(shallow + field(7, branch))
-    refuses(f"branches {depth} deep")
+    written(branch)
+    refuses(f"branches {depth} deep", "nested")
+for depth in (70, 100_000):
+    functions = b"".join(field(25, field(1, b"F%d" % i) + field(4, b"a") + field(5, b"b") + field(10, b"f") + field(9, field(1, b"f") + b"\x10\x01") +
+                                   field(7, wire(b"F%d" % (i + 1), [b"a"], [b"b"], b"f"))) for i in range(depth))  # fmt: skip
+    written(field(1, wire(b"F0", [b"x"], [b"z"], b"f")), functions)
+    refuses(f"functions {depth} deep", "more than 64 around it")
 
 # Weights outside.
 os.mkdir("folder")
@@ -188,13 +213,32 @@ for name in ("hostile.onnx", "inside", "alias", "recipe.yaml"):
 done = subprocess.run(["moec", "compile", "linked/hostile.onnx", "--recipe", "recipe.yaml", "-o", "p.moe"], capture_output=True, text=True)
 report.check(done.returncode == 0, "a model and its weights that are links into one folder are taken" + done.stderr[:300])
 
-# A million nodes.
-large = onnx.ModelProto()
-model([node("Identity", ["x"], ["y"])])
-large.ParseFromString(pathlib.Path("hostile.onnx").read_bytes())
-del large.graph.node[:]
-for i in range(1_000_000):
-    large.graph.node.add(op_type="Neg", input=["x" if i == 0 else f"v{i - 1}"], output=["y" if i == 999_999 else f"v{i}"])
-pathlib.Path("hostile.onnx").write_bytes(large.SerializeToString())
+# A million of everything.
+MILLION = range(1_000_000)
+written(b"".join(field(1, wire(b"Neg", [b"x" if i == 0 else b"v%d" % (i - 1)], [b"v%d" % i])) for i in MILLION))
 refuses("a million nodes", "nodes")
+written(b"".join(field(1, wire(b"Neg", [b"n%d" % i], [b"v%d" % i])) for i in MILLION))
+refuses("a million nodes that read what there is not", "before it is computed")
+written(b"".join(field(1, wire(b"Unknown", [b"x"], [b"v%d" % i])) for i in MILLION))
+refuses("a million unknown operators", "no translation of this operator")
+written(field(1, b"") * 8_000_000)
+refuses("eight million nodes without anything", "small parts")
+written(b"", field(25, b"") * 4_000_000)
+refuses("four million functions without anything", "small parts")
+written(b"".join(field(11, field(1, b"x%d" % i) + field(2, field(1, b"\x08\x01" + field(2, field(1, field(2, b"d%d" % i)))))) for i in MILLION))
+refuses("a million inputs whose extents are not bound", "not bound")
+written(b"".join(field(5, field(8, b"w") + b"\x10\x01" + field(9, bytes(4))) for i in MILLION))
+refuses("a million weights of one name", "twice")
+written(field(1, wire(b"Add", [b"x", b"w"], [b"z"])) + field(5, field(1, b"\x01" * 1_000_000) + field(8, b"w") + b"\x10\x01" + field(9, bytes(4))))
+refuses("a weight of a million dimensions", "64 dimensions")
+written(field(11, field(1, b"a") + field(2, field(1, b"\x08\x01" + field(2, field(1, b"\x08\x01") * 1_000_000)))))
+refuses("an input of a million dimensions", "1000000 dimensions")
+written(field(1, wire(b"SequenceConstruct", [b"x"], [b"s0"])) +
+        b"".join(field(1, wire(b"SequenceInsert", [b"s%d" % i, b"x"], [b"s%d" % (i + 1)])) for i in range(200_000)))  # fmt: skip
+refuses("two hundred thousand sequences, each longer than the last", "the program is too large")
+
+# Names.
+written(field(1, wire(b"Neg", [b"x"], [b"a\xff"])))
+refuses("a name that is no text", "UTF-8")
+report.check("libprotobuf" not in pathlib.Path("message").read_text(errors="replace"), "protobuf itself says nothing")
 report.finish()

@@ -37,6 +37,7 @@ void readTensors(const SafetensorsFile &file) {
 } // namespace
 
 extern "C" int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
+  fuzz::TimeLimit limit;
   static test::FakeSession session(fuzz::checkpointModel());
   const std::filesystem::path path = fuzz::folder().write("checkpoint.safetensors", fuzz::textOf(data, size));
   Expected<SafetensorsFile> file = SafetensorsFile::open(path);

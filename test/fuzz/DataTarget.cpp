@@ -111,6 +111,7 @@ void readPair(std::string_view contents, const Model &model) {
 } // namespace
 
 extern "C" int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
+  fuzz::TimeLimit limit;
   if (size == 0)
     return 0;
   std::string_view contents = fuzz::textOf(data + 1, size - 1);

@@ -83,6 +83,7 @@ void recompose(mlir::ModuleOp module) {
 } // namespace
 
 extern "C" int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
+  fuzz::TimeLimit limit;
   static Compiler compiler;
   writeWeights();
   const std::string path = fuzz::folder().write("model.onnx", fuzz::textOf(data, size)).string();

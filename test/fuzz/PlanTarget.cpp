@@ -45,6 +45,7 @@ void checkLiveness(const plan::Plan &plan) {
 } // namespace
 
 extern "C" int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
+  fuzz::TimeLimit limit;
   Expected<PlanFile> file = PlanFile::read(fuzz::folder().write("plan.moe", fuzz::textOf(data, size)));
   if (!fuzz::taken(file) || !fuzz::taken(checkPlanStructure(file->plan)))
     return 0;

@@ -30,6 +30,7 @@ static std::optional<frontend::Recipe> parse(const std::string &text, const std:
 }
 
 extern "C" int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
+  fuzz::TimeLimit limit;
   std::string_view rest = fuzz::textOf(data, size);
   std::vector<std::string> parts;
   while (true) {

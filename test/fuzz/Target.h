@@ -19,6 +19,7 @@
 #include <cstdint>
 #include <cstdio>
 #include <cstdlib>
+#include <ctime>
 #include <filesystem>
 #include <string_view>
 
@@ -47,6 +48,23 @@ template <typename Result> bool taken(const Result &result) {
     checkRefusal(result.error());
   return bool(result);
 }
+
+/// Ends the program if what follows in the scope takes longer than anybody may have to wait. It is the processor's
+/// time: the clock on the wall says little where other programs run too.
+class TimeLimit {
+public:
+  TimeLimit() = default;
+  TimeLimit(const TimeLimit &) = delete;
+  TimeLimit &operator=(const TimeLimit &) = delete;
+  ~TimeLimit() {
+    if (std::clock() - start > std::clock_t(kSeconds * CLOCKS_PER_SEC))
+      finding("an input that takes more than ten seconds");
+  }
+
+private:
+  static constexpr int kSeconds = 10;
+  std::clock_t start = std::clock();
+};
 
 inline std::string_view textOf(const uint8_t *data, size_t size) {
   return {reinterpret_cast<const char *>(data), size};

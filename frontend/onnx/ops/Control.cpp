@@ -4,6 +4,7 @@
 //
 //===----------------------------------------------------------------------------------------------------------------===//
 
+#include "frontend/onnx/Limits.h"
 #include "frontend/onnx/OpTable.h"
 #include "frontend/onnx/ops/Support.h"
 
@@ -30,6 +31,7 @@ Scope scopeOf(NodeContext &n, const onnx::GraphProto &body, llvm::StringRef name
   inner.path = n.scope.path + nodeName(n.node) + "/" + name.str() + "/";
   inner.opset = n.scope.opset;
   inner.depth = n.scope.depth + 1;
+  n.spend(Work::kRun + Work::kValue * (body.input_size() + body.output_size()));
   for (const onnx::TensorProto &tensor : body.initializer())
     inner.values[tensor.name()] = n.constantOf(tensor);
   return inner;
@@ -41,12 +43,6 @@ void passOutput(NodeContext &n, Scope &inner, llvm::StringRef name, int index) {
     n.output(index, {});
   else if (n.wantsOutput(index))
     n.program.share(inner, name, n.scope, n.node.output(index));
-}
-
-/// Loops around one another end by the limit of nodes, which counts none in a body without.
-void refuseEmpty(NodeContext &n, const onnx::GraphProto *body) {
-  if (body && body->node().empty())
-    n.fail("its body has no nodes");
 }
 
 void branch(NodeContext &n) {
@@ -94,7 +90,6 @@ void loop(NodeContext &n) {
   const int scanned = body ? body->output_size() - 1 - carried : 0;
   if (body && (body->input_size() != carried + 2 || scanned < 0 || n.node.output_size() > carried + scanned))
     n.fail("its body does not fit its operands and results");
-  refuseEmpty(n, body);
   std::vector<Sequence> elements(static_cast<size_t>(std::max(scanned, 0)));
   // Names of the carried values, and the scope in which they mean them.
   std::vector<std::string> names;
@@ -147,7 +142,6 @@ void scan(NodeContext &n) {
   if (body && (scans < 1 || body->input_size() != n.node.input_size() || outputs < 0 ||
                n.node.output_size() > body->output_size()))
     n.fail("its body does not fit its operands and results");
-  refuseEmpty(n, body);
   auto perScan = [&](const char *name, int count) {
     Shape list = n.integerList(name).value_or(Shape(static_cast<size_t>(std::max(count, 0)), 0));
     if (static_cast<int>(list.size()) != count)
@@ -208,8 +202,7 @@ void sequenceMap(NodeContext &n) {
   const onnx::GraphProto *body = graph(n, "body");
   if (body && (body->input_size() != n.node.input_size() || n.node.output_size() > body->output_size()))
     n.fail("its body does not fit its operands and results");
-  refuseEmpty(n, body);
-  const size_t length = n.sequence(0).size();
+  const size_t length = n.sequence(0).size(), gaps = n.program.session.gaps.size();
   std::vector<Sequence> results(static_cast<size_t>(n.node.output_size()));
   for (size_t place = 0; place < length && !n.failed(); ++place) {
     Scope inner = scopeOf(n, *body, std::to_string(place));
@@ -222,6 +215,8 @@ void sequenceMap(NodeContext &n) {
     n.program.importNodes(inner, body->node());
     for (size_t i = 0; i < results.size(); ++i)
       results[i].push_back(n.program.lookup(inner, body->output(static_cast<int>(i)).name()));
+    if (n.program.session.gaps.size() > gaps)
+      break;
   }
   for (size_t i = 0; i < results.size(); ++i)
     n.outputSequence(static_cast<int>(i), std::move(results[i]));

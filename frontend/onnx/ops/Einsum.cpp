@@ -88,6 +88,10 @@ Factor diagonal(NodeContext &n, Factor factor) {
         continue;
       }
       Shape shape = n.shape(factor.value);
+      if (shape[i] != shape[j]) {
+        n.fail("a term repeats a label for dimensions of " + llvm::Twine(shape[i]) + " and " + llvm::Twine(shape[j]));
+        break;
+      }
       Type index = n.builder.getI64Type();
       Value here = compare(n, ir::ComparePredicate::EQ, iota(n, shape, index, static_cast<int64_t>(i)),
                            iota(n, shape, index, static_cast<int64_t>(j)));
