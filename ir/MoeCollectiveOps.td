@@ -21,7 +21,6 @@ class Moe_CollectiveOp<string mnemonic, list<Trait> traits = []>
   let adjointStatus = "yes";
   let decompositionStatus = "no: an operation of the communicator";
   let cpuStatus = "yes";
-  let cudaStatus = "planned: steps of many ranks";
   let precisionRole = "Follow";
 }
 
@@ -81,7 +80,6 @@ def Moe_OwnSlotsOp : Moe_Op<"own_slots", [Pure, Decomposable, DeclareOpInterface
   let adjointStatus = "no: integer results";
   let decompositionStatus = "yes: comparisons with the first row of the part";
   let cpuStatus = "yes";
-  let cudaStatus = "planned: steps of many ranks";
 }
 
 //===----------------------------------------------------------------------------------------------------------------===//
@@ -100,7 +98,6 @@ def Moe_BucketSplitOp : Moe_Op<"bucket_split", [Pure, Differentiable]> {
   string layoutStatus = "yes: whole";
   let adjointStatus = "yes";
   let cpuStatus = "yes";
-  let cudaStatus = "planned: steps of many ranks";
 }
 
 def Moe_BucketJoinOp : Moe_Op<"bucket_join", [Pure, Differentiable]> {
@@ -111,7 +108,6 @@ def Moe_BucketJoinOp : Moe_Op<"bucket_join", [Pure, Differentiable]> {
   string layoutStatus = "yes: whole";
   let adjointStatus = "yes";
   let cpuStatus = "yes";
-  let cudaStatus = "planned: steps of many ranks";
 }
 
 //===----------------------------------------------------------------------------------------------------------------===//
