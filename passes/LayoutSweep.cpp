@@ -206,23 +206,16 @@ private:
     return ways;
   }
 
-  /// Every result must be split along the factor or be a sum over it, into equal parts.
+  /// Parts must be equal. That results are split along the factor or sums over it is for `inferLayouts` to say.
   bool isPossible(const Before &before, const Way &way, unsigned axis, const llvm::DenseMap<int, int64_t> &cuts) {
     if (way.factor == LayoutRule::whole)
       return true;
     auto found = cuts.find(way.factor);
     const int64_t parts = mesh.getSizes()[axis] * (found == cuts.end() ? 1 : found->second);
-    for (auto [dims, whole] : llvm::zip_equal(before.rule.results, before.wholeResults)) {
-      bool has = false;
+    for (auto [dims, whole] : llvm::zip_equal(before.rule.results, before.wholeResults))
       for (auto [d, factor] : llvm::enumerate(dims))
-        if (factor == way.factor) {
-          has = true;
-          if (whole.getDimSize(static_cast<int64_t>(d)) % parts != 0)
-            return false;
-        }
-      if (!has && !llvm::is_contained(before.rule.summed, way.factor))
-        return false;
-    }
+        if (factor == way.factor && whole.getDimSize(static_cast<int64_t>(d)) % parts != 0)
+          return false;
     for (auto [i, side] : llvm::enumerate(way.operands))
       if (side.kind == AxisKind::Shard &&
           wholeType(typeOf(before.op->getOperand(i)), mesh).getDimSize(side.dim) % parts != 0)
@@ -251,13 +244,9 @@ private:
       if (!isPossible(before, way, axis, cuts))
         continue;
       double cost = 0;
-      const bool own = llvm::is_contained(before.rule.partialWith, way.factor);
-      for (auto [operand, side] : llvm::zip_equal(op->getOperands(), way.operands)) {
-        const double moving = costOf(operand, side, axis);
-        // Tables of a part speak of this part: they go nowhere else.
-        const bool table = own && !isa<FloatType>(typeOf(operand).getElementType());
-        cost += table && moving > 0 ? kNever : moving;
-      }
+      // Tables of a part are partial integers, so they go nowhere else.
+      for (auto [operand, side] : llvm::zip_equal(op->getOperands(), way.operands))
+        cost += costOf(operand, side, axis);
       if (cost < least) {
         least = cost;
         best = std::move(way);

@@ -91,7 +91,7 @@ def sgd(source, top1, accumulate, one, ranks, experts, fsdp, recompute):
 
 
 def adam(source, one, ranks, experts, fsdp):
-    name = f"Adam, {ranks // experts} x {experts}, fsdp {fsdp}"
+    name = f"Adam, {ranks // experts} x {experts}, fsdp {fsdp}, {source}"
     log, _, weights = Plan(name, source, ADAM, 1, ranks, "--expert-parallel", experts, "--fsdp", fsdp).train("inputs-adam", ADAM_UPDATES)
     keys = [key for key in one[2] if not key.endswith("k_proj.bias")]
     off = worst({key: weights[key] for key in keys}, {key: one[2][key] for key in keys}, 1e-4, 1e-7)

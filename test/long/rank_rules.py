@@ -56,8 +56,6 @@ RULES = [
     ("passes/InsertUpdate.cpp", "states.write(builder, b.loc, bucket.name, *parameters);", "states.write(builder, b.loc, bucket.name, updated);"),
     ("passes/Buckets.cpp", "gradientType(bucket.type, mesh), StateKind::Gradient", "bucket.type, StateKind::Gradient"),
     ("passes/InsertExpertParallel.cpp", "return kSlots;", "return kExperts;"),
-    ("passes/LayoutSweep.cpp", "cost += table && moving > 0 ? kNever : moving;", "cost += table ? moving : moving;"),
-    ("passes/LayoutSweep.cpp", "if (!has && !llvm::is_contained(before.rule.summed, way.factor))", "if (!has && false)"),
 ]
 
 
