@@ -21,8 +21,9 @@ std::string axesText(const plan::Plan &plan, const plan::Step &step);
 uint64_t sentBytes(const plan::Plan &plan, const plan::Step &step);
 
 /// The collectives of a program that have axes and kind in common, in the order of the first of each:
-/// [{axes, kind, collectives, messages, bytes_sent, exposed: [names of steps], exposed_bytes}], numbers of the rank
-/// that sends most.
+/// [{axes, kind, collectives, messages, bytes_sent, exposed: [names of steps], exposed_bytes, seconds,
+/// exposed_seconds}], numbers of the rank that sends most. `exposed` are those beside which nothing runs; the seconds
+/// are estimates for the target (runtime/plan/Exposure.h): of all, and of the part of them that no computation covers.
 nlohmann::ordered_json describeCommunication(const plan::Plan &plan, const plan::Program &program);
 
 /// The same of all programs as a table; empty for one rank.

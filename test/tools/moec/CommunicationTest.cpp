@@ -66,6 +66,9 @@ TEST(Communication, AlikeOnesAddUp) {
   EXPECT_EQ(row["messages"], 6);
   EXPECT_EQ(row["bytes_sent"], 3 * 96);
   EXPECT_EQ(row["exposed_bytes"], 0);
+  // All that this plan computes is its first step, of a microsecond; a collective takes 10 and what it sends at 5 GB/s.
+  EXPECT_NEAR(row["seconds"].get<double>(), 3 * (10e-6 + 96 / 5e9), 1e-9);
+  EXPECT_NEAR(row["exposed_seconds"].get<double>(), row["seconds"].get<double>(), 1e-9);
 }
 
 // Catches: collectives that look like any other step, bytes or axes of another one.
