@@ -20,6 +20,7 @@
 
 #include <algorithm>
 #include <atomic>
+#include <charconv>
 #include <chrono>
 #include <cstdio>
 #include <cstdlib>
@@ -122,6 +123,13 @@ private:
   std::map<Key, std::vector<double>> times;
 };
 
+/// -1 if the text is no number.
+int number(const char *text) {
+  int value = -1;
+  const char *end = text + std::strlen(text);
+  return std::from_chars(text, end, value).ptr == end ? value : -1;
+}
+
 bool run(Communicator &communicator, bool hasMpi, int rounds) {
   Bench bench(communicator, hasMpi);
   for (int i = 0; i < rounds; ++i)
@@ -135,7 +143,7 @@ bool run(Communicator &communicator, bool hasMpi, int rounds) {
 } // namespace
 
 int main(int argc, char **argv) {
-  const int threads = argc == 3 ? std::atoi(argv[1]) : -1, rounds = argc == 3 ? std::atoi(argv[2]) : 0;
+  const int threads = argc == 3 ? number(argv[1]) : -1, rounds = argc == 3 ? number(argv[2]) : 0;
   if (threads < 0 || rounds < 1) {
     std::fprintf(stderr, "usage: bench_collectives THREADS ROUNDS   (THREADS 0: under mpirun)\n");
     return 2;
