@@ -154,7 +154,8 @@ template <typename T, int width> cudaError_t launchSum(const PartsSum &sum, cuda
 
 /// Whole vectors where all parts begin at one; the rest, or all of it, element by element.
 template <typename T> cudaError_t launchSums(const PartsSum &sum, cudaStream_t stream) {
-  constexpr int width = kVectorBytes / sizeof(T);
+  // Sixteen bytes, each widened to a register, would not fit in registers.
+  constexpr int width = sizeof(T) == 1 ? 4 : kVectorBytes / sizeof(T);
   const auto places = reinterpret_cast<uintptr_t>(sum.parts) | reinterpret_cast<uintptr_t>(sum.target) |
                       static_cast<uintptr_t>(sum.stride) * sizeof(T);
   PartsSum rest = sum;
