@@ -105,8 +105,10 @@ class Cluster:
     def __exit__(self, *_):
         for job in (self.ask("squeue", "--noheader", "--format=%i") or "").split():
             self.ask("scancel", "--signal=KILL", "--full", job)
-        self.wait("an empty queue", lambda: self.ask("squeue", "--noheader") == "")
-        self.stop()
+        try:
+            self.wait("an empty queue", lambda: self.ask("squeue", "--noheader") == "", 60)
+        finally:
+            self.stop()
 
     def stop(self):
         for daemon in reversed(self.daemons):
