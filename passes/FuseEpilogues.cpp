@@ -16,6 +16,7 @@
 #include "mlir/Dialect/Func/IR/FuncOps.h"
 #include "mlir/IR/IRMapping.h"
 #include "passes/Passes.h"
+#include "passes/Rematerialize.h"
 
 using namespace mlir;
 
@@ -28,13 +29,15 @@ namespace {
 
 /// A product with the operations behind it that it takes in.
 struct Epilogue {
-  explicit Epilogue(DotOp dot) : dot(dot), end(dot) {
+  /// `forward`: the operations before the backward of this program, if it has one.
+  Epilogue(DotOp dot, const llvm::DenseSet<Operation *> &forward) : forward(forward), dot(dot), end(dot) {
     widen();
     addBias();
     if (!activate())
       accumulate();
   }
 
+  const llvm::DenseSet<Operation *> &forward;
   DotOp dot;
   Operation *end; ///< the last operation that is taken in
   bool isWide = false;
@@ -50,12 +53,15 @@ private:
     return result.hasOneUse() ? *result.getUsers().begin() : nullptr;
   }
 
-  /// Only for sums, of a residual stream or a gradient, that are read once: stored wide, what functions read would take
-  /// twice the memory and, where the backward reads it, too, for long.
+  /// Not of what the forward computes and the backward reads again: it would take twice the memory for long. Rows that
+  /// are reduced, as logits, are an exception.
   void widen() {
     auto cast = dyn_cast_or_null<CastOp>(next());
-    if (!cast || !cast->hasOneUse() || !isa<AddOp>(*cast->getUsers().begin()) ||
-        !dot.getType().getElementType().isBF16() || !cast.getType().getElementType().isF32())
+    if (!cast || !dot.getType().getElementType().isBF16() || !cast.getType().getElementType().isF32())
+      return;
+    bool isKept = forward.contains(cast) &&
+                  llvm::any_of(cast->getUsers(), [&](Operation *user) { return !forward.contains(user); });
+    if (isKept && llvm::none_of(cast->getUsers(), llvm::IsaPred<ReduceOp>))
       return;
     isWide = true;
     end = cast;
@@ -148,8 +154,11 @@ struct FuseEpiloguesPass : impl::FuseEpiloguesBase<FuseEpiloguesPass> {
   void runOnOperation() override {
     for (auto function : getOperation().getOps<func::FuncOp>()) {
       Block &block = function.getBody().front();
+      llvm::DenseSet<Operation *> forward;
+      if (function.getName() == "micro_step")
+        forward = forwardPart(block);
       for (DotOp dot : llvm::to_vector(block.getOps<DotOp>()))
-        if (Epilogue epilogue(dot); epilogue.end != dot.getOperation())
+        if (Epilogue epilogue(dot, forward); epilogue.end != dot.getOperation())
           epilogue.outline();
       for (Operation &op : llvm::make_early_inc_range(llvm::reverse(block)))
         if (op.use_empty() && isMemoryEffectFree(&op) && !op.hasTrait<OpTrait::IsTerminator>())
