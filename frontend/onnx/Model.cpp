@@ -7,6 +7,7 @@
 #include "frontend/onnx/Model.h"
 #include "frontend/onnx/ExternalData.h"
 #include "frontend/onnx/Limits.h"
+#include "frontend/onnx/Quantised.h"
 #include "frontend/onnx/States.h"
 #include "frontend/onnx/Wire.h"
 #include "runtime/plan/ProtobufLog.h"
@@ -142,6 +143,10 @@ std::unique_ptr<Model> Model::read(const std::string &path, std::vector<Diagnost
   if (!model->message.ParseFromCodedStream(&coded) || !coded.ConsumedEntireMessage() || !model->message.has_graph()) {
     diagnostics.push_back(
         {"this is not an ONNX model", path, "the file is truncated, damaged, or of another format", kDamaged});
+    return nullptr;
+  }
+  if (Status status = checkNotQuantised(model->message, path); !status) {
+    diagnostics.push_back(status.error());
     return nullptr;
   }
   for (const onnx::FunctionProto &function : model->message.functions())

@@ -53,6 +53,39 @@ TEST(Import, AllGapsAtOnceAndNoEchoes) {
   expectMessage(m, "cannot import node 'second': com.example.Magic");
 }
 
+TEST(Import, QuantisedModelsAreRefusedByName) {
+  TestModel m;
+  m.input("x", {2});
+  onnx::TensorProto &zero = *m.graph.add_initializer();
+  zero.set_name("zero");
+  zero.set_data_type(onnx::TensorProto::UINT8);
+  zero.add_int32_data(3);
+  m.nodes.scalar(1.0f, "scale");
+  m.nodes.add("QuantizeLinear", {"x", "scale", "zero"}, "q");
+  m.nodes.add("DequantizeLinear", {"q", "scale", "zero"}, "d");
+  m.nodes.addNode("com.microsoft", "QLinearAdd", {"q", "scale", "zero", "q", "scale", "zero", "scale", "zero"}, {"s"});
+  m.nodes.add("Relu", {"d"}, "y");
+  m.output("y");
+  EXPECT_FALSE(m.import());
+  ASSERT_EQ(m.diagnostics.size(), 1u) << m.messages();
+  expectMessage(m, "a quantised model cannot be trained");
+  expectMessage(m, "it has DequantizeLinear (1), QLinearAdd (1), QuantizeLinear (1)");
+  expectMessage(m, "bf16");
+
+  // Also within the branch of a condition.
+  TestModel nested;
+  nested.input("x", {2});
+  nested.output("y");
+  onnx::NodeProto &node = *nested.graph.add_node();
+  node.set_op_type("If");
+  onnx::AttributeProto &branch = *node.add_attribute();
+  branch.set_name("then_branch");
+  branch.set_type(onnx::AttributeProto::GRAPH);
+  branch.mutable_g()->add_node()->set_op_type("MatMulInteger");
+  EXPECT_FALSE(nested.import());
+  expectMessage(nested, "MatMulInteger (1)");
+}
+
 TEST(Import, OperatorOfAnOlderOpset) {
   TestModel m(9);
   m.input("x", {2});
