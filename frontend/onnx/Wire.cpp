@@ -43,7 +43,7 @@ enum Content : uint8_t {
 
 struct Part {
   Content whole;
-  uint32_t field;
+  uint8_t field;
   Content part;
 };
 
