@@ -12,17 +12,21 @@
 #include "runtime/comm/ThreadRanks.h"
 
 #include <algorithm>
+#include <atomic>
 #include <chrono>
 #include <condition_variable>
 #include <cstring>
 #include <map>
 #include <mutex>
+#include <sched.h>
 
 namespace moe {
 namespace {
 
 using Clock = std::chrono::steady_clock;
 
+/// Whoever waits looks again and again for this long before it sleeps, since waking costs about as much.
+constexpr auto kBusy = std::chrono::microseconds(50);
 /// Waits look up this often whether the run has ended elsewhere. Those who come to a meeting wake each other.
 constexpr auto kLookUp = std::chrono::milliseconds(50);
 /// A user who wants the run to end is told what it waits for after this time.
@@ -35,7 +39,7 @@ struct Meeting {
   std::mutex mutex;
   std::condition_variable wake;
   size_t present = 0;
-  uint64_t held = 0;                             ///< meetings to which all have come
+  std::atomic<uint64_t> held = 0;                ///< meetings to which all have come
   std::vector<uint64_t> arrivals;                ///< meetings to which each member has come
   std::vector<std::span<const SendBlock>> sends; ///< of each member; written before it comes, read by all afterwards
 };
@@ -120,7 +124,14 @@ private:
       meeting->wake.notify_all();
       return {};
     }
+    lock.unlock();
     const Clock::time_point start = Clock::now();
+    while (Clock::now() - start < kBusy) {
+      if (meeting->held >= number)
+        return {};
+      ::sched_yield(); // there may be fewer cores than ranks
+    }
+    lock.lock();
     Clock::time_point interrupted = Clock::time_point::max();
     bool reported = false;
     while (!meeting->wake.wait_for(lock, kLookUp, [&] { return meeting->held >= number; })) {
