@@ -165,7 +165,7 @@ TEST(InspectForeign, ListsAllGapsAndWhatIsUnknown) {
   m.input("x", {2, 3});
   m.output("y");
   m.weight("w", {2, 3}, floatRamp(6));
-  m.nodes.addNode("", "QuantizeLinear", {"x", "x"}, {"first"});
+  m.nodes.addNode("", "NonMaxSuppression", {"x", "x"}, {"first"});
   m.nodes.addNode("com.example", "Magic", {"w"}, {"second"});
   m.nodes.add("Add", {"first", "second"}, "y");
   m.write();
