@@ -115,19 +115,28 @@ private:
     }
   }
 
-  /// `value` as a tensor of `element`, cast once per value and type, right after its definition.
+  /// `value` as a tensor of `element`, cast once per value and type, right after its definition. What a reshape shows
+  /// is narrowed before it: one kernel then computes and rounds it, and nothing stores it wide.
   Value convert(Value value, Type element, Operation *user) {
     if (elementOf(value) == element)
       return value;
-    Value &converted = casts[{value, element}];
-    if (!converted) {
-      OpBuilder builder(user);
-      if (Operation *source = value.getDefiningOp())
+    if (Value known = casts.lookup({value, element}))
+      return known;
+    OpBuilder builder(user);
+    Operation *source = value.getDefiningOp();
+    Value converted;
+    if (auto reshape = dyn_cast_or_null<ReshapeOp>(source); reshape && element == narrow) {
+      Value shown = convert(reshape.getInput(), element, reshape);
+      builder.setInsertionPointAfter(reshape);
+      converted = ReshapeOp::create(builder, value.getLoc(), typeOf(value).clone(element), shown);
+    } else {
+      if (source)
         builder.setInsertionPointAfter(source);
       else
         builder.setInsertionPointToStart(&block);
       converted = CastOp::create(builder, value.getLoc(), value, element);
     }
+    casts[{value, element}] = converted;
     return converted;
   }
 

@@ -30,14 +30,14 @@ namespace {
 /// A product with the operations behind it that it takes in.
 struct Epilogue {
   /// `forward`: the operations before the backward of this program, if it has one.
-  Epilogue(DotOp dot, const llvm::DenseSet<Operation *> &forward) : forward(forward), dot(dot), end(dot) {
+  Epilogue(DotOp dot, llvm::DenseSet<Operation *> &forward) : forward(forward), dot(dot), end(dot) {
     widen();
     addBias();
     if (!activate())
       accumulate();
   }
 
-  const llvm::DenseSet<Operation *> &forward;
+  llvm::DenseSet<Operation *> &forward;
   DotOp dot;
   Operation *end; ///< the last operation that is taken in
   bool isWide = false;
@@ -56,15 +56,35 @@ private:
   /// Not of what the forward computes and the backward reads again: it would take twice the memory for long. Rows that
   /// are reduced, as logits, are an exception.
   void widen() {
-    auto cast = dyn_cast_or_null<CastOp>(next());
+    auto reshape = dyn_cast_or_null<ReshapeOp>(next());
+    if (reshape && !reshape->hasOneUse())
+      return;
+    auto cast = dyn_cast_or_null<CastOp>(reshape ? *reshape->getUsers().begin() : next());
     if (!cast || !dot.getType().getElementType().isBF16() || !cast.getType().getElementType().isF32())
       return;
     bool isKept = forward.contains(cast) &&
                   llvm::any_of(cast->getUsers(), [&](Operation *user) { return !forward.contains(user); });
     if (isKept && llvm::none_of(cast->getUsers(), llvm::IsaPred<ReduceOp>))
       return;
+    if (reshape)
+      cast = castBefore(reshape, cast);
     isWide = true;
     end = cast;
+  }
+
+  /// Turns the two round: the cast now reads the product, and is returned.
+  CastOp castBefore(ReshapeOp reshape, CastOp cast) {
+    OpBuilder builder(reshape);
+    auto wide = CastOp::create(builder, cast.getLoc(), reshape.getInput(), cast.getType().getElementType());
+    auto shaped = ReshapeOp::create(builder, reshape.getLoc(), cast.getType(), wide);
+    if (forward.contains(cast))
+      forward.insert_range(ArrayRef<Operation *>{wide, shaped});
+    cast.replaceAllUsesWith(shaped.getResult());
+    for (Operation *gone : {cast.getOperation(), reshape.getOperation()}) {
+      forward.erase(gone);
+      gone->erase();
+    }
+    return wide;
   }
 
   void addBias() {

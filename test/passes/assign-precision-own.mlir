@@ -4,9 +4,9 @@
 // CHECK-LABEL: func.func @own
 // CHECK: %[[WIDE:.*]] = moe.cast %{{.*}} -> tensor<2x3xf32>
 // CHECK: %[[SUM:.*]] = moe.reduce %[[WIDE]] {{.*}} -> tensor<2xf32>
-// CHECK: %[[SHAPED:.*]] = moe.reshape %[[SUM]] {{.*}} -> tensor<2x1xf32>
-// CHECK: %[[OUT:.*]] = moe.cast %{{.*}} -> tensor<2x1xbf16>
-// CHECK: return %[[OUT]]
+// CHECK: %[[OUT:.*]] = moe.cast %[[SUM]] {{.*}} -> tensor<2xbf16>
+// CHECK: %[[SHAPED:.*]] = moe.reshape %[[OUT]] {{.*}} -> tensor<2x1xbf16>
+// CHECK: return %[[SHAPED]]
 func.func @own(%x: tensor<2x3xbf16>) -> tensor<2x1xbf16> {
   %sum = moe.reduce %x {kind = 0 : i32, dims = array<i64: 1>} : (tensor<2x3xbf16>) -> tensor<2xbf16>
   %shaped = moe.reshape %sum : (tensor<2xbf16>) -> tensor<2x1xbf16>

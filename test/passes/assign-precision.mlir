@@ -70,3 +70,20 @@ func.func @attention(%q: tensor<1x2x1x4xf32>) -> tensor<1x2x1x4xf32> {
   %out, %lse = moe.attention %q, %q, %q {scale = 0.5 : f64, causal} : (tensor<1x2x1x4xf32>, tensor<1x2x1x4xf32>, tensor<1x2x1x4xf32>) -> (tensor<1x2x1x4xf32>, tensor<1x1x2xf32>)
   return %out : tensor<1x2x1x4xf32>
 }
+
+// What a product reads through a reshape is rounded before it: the kernel that computes it stores it once. Its result is
+// stored narrow, too.
+// CHECK-LABEL: func.func @reshaped
+// CHECK: %[[E:.*]] = moe.exp %{{.*}} : (tensor<2x2xf32>) -> tensor<2x2xf32>
+// CHECK: %[[N:.*]] = moe.cast %[[E]] {to = bf16}
+// CHECK: %[[SHAPED:.*]] = moe.reshape %[[N]] : (tensor<2x2xbf16>) -> tensor<1x4xbf16>
+// CHECK: %[[Y:.*]] = moe.dot %[[SHAPED]], %{{.*}} -> tensor<1x1xbf16>
+// CHECK: %[[Z:.*]] = moe.reshape %[[Y]] : (tensor<1x1xbf16>) -> tensor<1xbf16>
+// CHECK: moe.cast %[[Z]] {to = f32}
+func.func @reshaped(%x: tensor<2x2xf32>, %w: tensor<4x1xf32>) -> tensor<1xf32> attributes {moe.program = "reshaped"} {
+  %e = moe.exp %x : (tensor<2x2xf32>) -> tensor<2x2xf32>
+  %r = moe.reshape %e : (tensor<2x2xf32>) -> tensor<1x4xf32>
+  %y = moe.dot %r, %w {lhs_batch = array<i64>, rhs_batch = array<i64>, lhs_contract = array<i64: 1>, rhs_contract = array<i64: 0>} : (tensor<1x4xf32>, tensor<4x1xf32>) -> tensor<1x1xf32>
+  %z = moe.reshape %y : (tensor<1x1xf32>) -> tensor<1xf32>
+  return %z : tensor<1xf32>
+}

@@ -73,6 +73,19 @@ func.func @not_kept(%x: tensor<5x4xbf16>, %w: tensor<3x4xbf16>) -> tensor<5x3xf3
   return %2 : tensor<5x3xf32>
 }
 
+// Nor where it reads another shape of it.
+// CHECK-LABEL: @not_kept_reshaped
+// CHECK: %[[WIDE:.*]] = moe.fused "product"({{.*}}) : (tensor<5x4xbf16>, tensor<3x4xbf16>) -> tensor<5x3xf32>
+// CHECK: %[[SHAPED:.*]] = moe.reshape %[[WIDE]] : (tensor<5x3xf32>) -> tensor<15xf32>
+// CHECK-NEXT: moe.sigmoid %[[SHAPED]]
+func.func @not_kept_reshaped(%x: tensor<5x4xbf16>, %w: tensor<3x4xbf16>) -> tensor<15xf32> {
+  %0 = moe.dot %x, %w {lhs_batch = array<i64>, rhs_batch = array<i64>, lhs_contract = array<i64: 1>, rhs_contract = array<i64: 1>} : (tensor<5x4xbf16>, tensor<3x4xbf16>) -> tensor<5x3xbf16>
+  %1 = moe.reshape %0 : (tensor<5x3xbf16>) -> tensor<15xbf16>
+  %2 = moe.cast %1 {to = f32} : (tensor<15xbf16>) -> tensor<15xf32>
+  %3 = moe.sigmoid %2 : (tensor<15xf32>) -> tensor<15xf32>
+  return %3 : tensor<15xf32>
+}
+
 // What the forward computes and the backward reads again stays narrow in memory, but for rows that are reduced.
 // CHECK-LABEL: @micro_step
 // CHECK: %[[GATE:.*]] = moe.dot {{.*}} -> tensor<5x3xbf16>
