@@ -15,6 +15,7 @@
 #include "ir/reference/Interpreter.h"
 #include "ir/reference/Widen.h"
 #include "mlir/Dialect/Func/IR/FuncOps.h"
+#include "runtime/checkpoint/Elements.h"
 #include "runtime/checkpoint/Safetensors.h"
 #include "tools/moec/CompilerSession.h"
 
@@ -35,32 +36,39 @@ namespace {
 }
 
 /// Little-endian elements of a safetensors type in the interpreter's form.
-HostTensor decode(RankedTensorType type, const std::byte *bytes, size_t count, const std::string &stored) {
+HostTensor decode(RankedTensorType type, std::span<const std::byte> bytes, const std::string &stored) {
   HostTensor tensor(type);
-  const size_t width = stored == "BOOL" ? 1 : stored == "F32" || stored == "I32" ? 4 : 8;
-  if (count != size_t(tensor.size()) * width)
-    stop("a tensor has " + std::to_string(count) + " bytes instead of " +
-         std::to_string(size_t(tensor.size()) * width));
-  for (size_t i = 0; i < size_t(tensor.size()); ++i) {
-    auto number = [&]<typename T>(T value) {
-      std::memcpy(&value, bytes + i * width, sizeof(T));
+  const auto count = size_t(tensor.size());
+  if (bytes.size() != count * elementSize(stored))
+    stop("a tensor has " + std::to_string(bytes.size()) + " bytes instead of " +
+         std::to_string(count * elementSize(stored)));
+  auto numbers = [&]<typename T>(T value, const std::byte *from) {
+    for (size_t i = 0; i < count; ++i) {
+      std::memcpy(&value, from + i * sizeof(T), sizeof(T));
       if (tensor.isFloat)
         tensor.floats[i] = double(value);
       else
         tensor.ints[i] = int64_t(value);
-    };
-    if (stored == "F32")
-      number(float());
-    else if (stored == "F64")
-      number(double());
-    else if (stored == "I32")
-      number(int32_t());
-    else if (stored == "I64")
-      number(int64_t());
-    else
-      number(uint8_t());
+    }
+  };
+  if (stored == "F64") {
+    numbers(double(), bytes.data());
+    return tensor;
   }
+  std::vector<std::byte> wide(count * sizeof(int64_t));
+  const plan::DType to = tensor.isFloat ? plan::F32 : plan::I64;
+  if (Status status = convertElements(stored, bytes, to, wide, int64_t(count), "a tensor"); !status)
+    stop(status.error().str());
+  if (tensor.isFloat)
+    numbers(float(), wide.data());
+  else
+    numbers(int64_t(), wide.data());
   return tensor;
+}
+
+/// The safetensors name of a type of floats in a file.
+std::string storedName(mlir::Type type) {
+  return type.isF64() ? "F64" : type.isF16() ? "F16" : type.isBF16() ? "BF16" : "F32";
 }
 
 /// The elements of the parameters that lie in the ONNX file itself.
@@ -76,9 +84,9 @@ void readWeights(mlir::ModuleOp module, ir::InterpreterState &state, const std::
     const int64_t bytes = initial.getAs<mlir::IntegerAttr>("bytes").getInt();
     if (!location.getValue().empty() || offset + bytes > int64_t(file.size()))
       stop("a weight does not lie in the model file");
-    const bool narrow = initial.getAs<mlir::TypeAttr>("stored").getValue().isF32();
-    state.write(op.getSymName(), decode(op.getTensorType(), reinterpret_cast<const std::byte *>(file.data()) + offset,
-                                        size_t(bytes), narrow ? "F32" : "F64"));
+    std::span<const std::byte> elements = std::as_bytes(std::span(file)).subspan(size_t(offset), size_t(bytes));
+    const std::string stored = storedName(initial.getAs<mlir::TypeAttr>("stored").getValue());
+    state.write(op.getSymName(), decode(op.getTensorType(), elements, stored));
   }
 }
 
@@ -97,9 +105,8 @@ public:
       const TensorEntry *entry = inputs.find(name);
       if (!entry)
         stop("no input '" + name + "'");
-      std::span<const std::byte> bytes = inputs.bytes(*entry);
-      arguments.push_back(decode(mlir::cast<RankedTensorType>(function.getArgumentTypes()[i]), bytes.data(),
-                                 bytes.size(), entry->type));
+      arguments.push_back(
+          decode(mlir::cast<RankedTensorType>(function.getArgumentTypes()[i]), inputs.bytes(*entry), entry->type));
     }
     ir::InterpreterOptions options;
     options.roundToElementType = rounded;

@@ -2,8 +2,9 @@
 the reference interpreter.
 
 All cases of one opset become one model: their nodes side by side, their numbers as inputs and weights. Results are compared
-with those of the standard. Gradients are compared with directional derivatives by central differences, in float64, of the
-reference implementation in the `onnx` package, at inputs moved a little, further than the differences reach, since kinks lie at round numbers.
+with those of the standard; files of 16- and 64-bit floats are computed in float32. Gradients are compared with directional
+derivatives by central differences, in float64, of the reference implementation in the `onnx` package, at inputs moved a
+little, further than the differences reach, since kinks lie at round numbers.
 With words as arguments: only operators of these names, and the reason for every case that is left out.
 """
 import collections
@@ -13,6 +14,7 @@ import re
 import sys
 import warnings
 
+import ml_dtypes
 import numpy as np
 import onnx
 from onnx import TensorProto, compose, helper, numpy_helper
@@ -58,7 +60,13 @@ INDICES = {"Gather": {1}, "GatherElements": {1}, "GatherND": {1}, "ScatterND": {
            "OneHot": {0}, "SoftmaxCrossEntropyLoss": {1}, "NegativeLogLikelihoodLoss": {1},
            "RotaryEmbedding": {3}}  # fmt: skip
 
-TYPES = {TensorProto.FLOAT: np.float32, TensorProto.INT64: np.int64, TensorProto.INT32: np.int32, TensorProto.BOOL: np.bool_}
+FLOATS = {TensorProto.FLOAT: np.float32, TensorProto.DOUBLE: np.float64, TensorProto.FLOAT16: np.float16,
+          TensorProto.BFLOAT16: ml_dtypes.bfloat16}  # fmt: skip
+TYPES = FLOATS | {TensorProto.INT64: np.int64, TensorProto.INT32: np.int32, TensorProto.BOOL: np.bool_}
+
+
+def is_float(array):
+    return array.dtype in map(np.dtype, FLOATS.values())
 
 
 def tensor_type(kind):
@@ -77,24 +85,29 @@ def leaves(values):
             yield np.asarray(value)
 
 
+def as_array(value):
+    """Some cases have their numbers as messages."""
+    return numpy_helper.to_array(value) if isinstance(value, onnx.TensorProto) else value
+
+
 def widened(value):
     if isinstance(value, list):
         return [widened(element) for element in value]
-    return value.astype(np.float64) if isinstance(value, np.ndarray) and value.dtype == np.float32 else value
+    return value.astype(np.float64) if isinstance(value, np.ndarray) and is_float(value) else value
 
 
 def widen(graph):
-    """Makes a graph of float32 one of float64, as far as its constants and casts say which."""
+    """Makes a graph of any floats one of float64, as far as its constants and casts say which."""
     for value in [*graph.input, *graph.output, *graph.value_info]:
-        if tensor_type(value.type).elem_type == TensorProto.FLOAT:
+        if tensor_type(value.type).elem_type in FLOATS:
             tensor_type(value.type).elem_type = TensorProto.DOUBLE
     for node in graph.node:
         for attribute in node.attribute:
             if attribute.HasField("g"):
                 widen(attribute.g)
-            elif attribute.HasField("t") and attribute.t.data_type == TensorProto.FLOAT:
+            elif attribute.HasField("t") and attribute.t.data_type in FLOATS:
                 attribute.t.CopyFrom(numpy_helper.from_array(numpy_helper.to_array(attribute.t).astype(np.float64)))
-            elif attribute.name == "to" and attribute.i == TensorProto.FLOAT:
+            elif attribute.name in ("to", "dtype") and attribute.i in FLOATS:
                 attribute.i = TensorProto.DOUBLE
 
 
@@ -103,7 +116,7 @@ class Case:
 
     def __init__(self, test):
         self.name, self.model = test.name.removeprefix("test_"), test.model
-        self.inputs, self.outputs = test.data_sets[0]
+        self.inputs, self.outputs = ([as_array(value) for value in values] for values in test.data_sets[0])
         self.rtol, self.atol = test.rtol, test.atol
         self.opset = max((o.version for o in self.model.opset_import if o.domain == ""), default=0)
         self.types = {node.op_type for node in self.nodes(self.model.graph)}
@@ -135,7 +148,7 @@ class Case:
         if self.types & {"If", "Loop"} or not kind.HasField("tensor_type") or array.size == 0:
             return True
         if self.operator is None:
-            return not np.issubdtype(self.inputs[index].dtype, np.floating)
+            return not is_float(self.inputs[index])
         static = STATIC.get(self.operator, set()) | INDICES.get(self.operator, set())
         return index in static or (self.operator in REDUCTIONS and index == 1)
 
@@ -175,9 +188,9 @@ class Group:
         for index, (value, array) in enumerate(zip(graph.input, case.inputs)):
             if case.is_static(index):
                 self.constant(value.name, array)
-            elif self.trained and array.dtype == np.float32:
+            elif self.trained and is_float(array):
                 inward = -1 if case.operator in ("Acos", "Asin", "Atanh") else 1  # their cases reach up to 1
-                moved = (array + inward * random.uniform(0.005, 0.02, array.shape)).astype(np.float32)
+                moved = (array + inward * random.uniform(0.005, 0.02, array.shape)).astype(array.dtype)
                 self.point[value.name] = moved
                 self.weights.append(numpy_helper.from_array(moved, value.name))
             elif self.trained:
@@ -197,9 +210,10 @@ class Group:
                 if not self.trained:
                     self.outputs.append(helper.make_tensor_value_info(name, helper.np_dtype_to_tensor_dtype(array.dtype), array.shape))
                     self.wanted[-1].append((name, array))
-                elif array.dtype == np.float32 and np.isfinite(array).all():
+                elif is_float(array) and np.isfinite(array).all():
                     self.constant(f"{name}_w", self.cotangent(array.shape))
-                    self.nodes.append(helper.make_node("Mul", [name, f"{name}_w"], [f"{name}_p"]))
+                    self.nodes.append(helper.make_node("Cast", [name], [f"{name}_f"], to=TensorProto.FLOAT))
+                    self.nodes.append(helper.make_node("Mul", [f"{name}_f", f"{name}_w"], [f"{name}_p"]))
                     self.nodes.append(helper.make_node("ReduceSum", [f"{name}_p"], [f"{name}_s"], keepdims=0))
                     self.scores.append(f"{name}_s")
 
@@ -246,7 +260,7 @@ class Group:
         """What the loss adds up for one case, in float64."""
         results = evaluator.run(None, inputs)
         return sum(np.sum(np.asarray(result, np.float64) * self.cotangent(array.shape))
-                   for result, array in zip(leaves(results), leaves(case.outputs)) if array.dtype == np.float32 and np.isfinite(array).all())  # fmt: skip
+                   for result, array in zip(leaves(results), leaves(case.outputs)) if is_float(array) and np.isfinite(array).all())  # fmt: skip
 
     def slopes(self, case, prefix, gradients):
         """(weight, slopes by differences of two sizes, by each of our gradients) along one direction for each weight."""
@@ -269,11 +283,20 @@ class Group:
             yield name, numeric, {way: np.sum(known.get(prefix + name, 0.0) * direction) for way, known in gradients.items()}
 
 
+def tolerances(case, want):
+    """(relative, absolute) of the case; or of four roundings of 16-bit numbers as large as the largest: the standard's
+    numbers were rounded on their way, ours are float32."""
+    rounding = 4 * float(ml_dtypes.finfo(want.dtype).eps) if want.dtype.itemsize == 2 and is_float(want) else 0
+    finite = np.abs(widened(want)[np.isfinite(want)]) if rounding else np.zeros(0)
+    return max(case.rtol, rounding), max(case.atol, 1e-6, rounding * finite.max(initial=0))
+
+
 def check_results(group, way, outputs, report):
     for number, case in enumerate(group.cases):
         for name, want in group.wanted[number]:
             got = outputs[name]
-            equal = got.shape == want.shape and np.allclose(got, want, case.rtol, max(case.atol, 1e-6), equal_nan=True)
+            rtol, atol = tolerances(case, want)
+            equal = got.shape == want.shape and np.allclose(got, widened(want), rtol, atol, equal_nan=True)
             report.check(equal, f"{case.name}: {name} {way}" + ("" if equal else f"\n{got}\nexpected\n{want}"))
 
 
@@ -288,8 +311,8 @@ def check_gradients(group, gradients, report):
 def has_gradient(case):
     """The expanded forms round to float32 on their way: the differences would be noise. The reference has no Scatter,
     and mixes types in MeanVarianceNormalization."""
-    return case.operator not in (None, "Scatter", "MeanVarianceNormalization") and any(array.dtype == np.float32 for array in leaves(case.outputs)) and any(
-        not case.is_static(index) and array.dtype == np.float32 for index, array in enumerate(case.inputs))  # fmt: skip
+    return case.operator not in (None, "Scatter", "MeanVarianceNormalization") and any(map(is_float, leaves(case.outputs))) and any(
+        not case.is_static(index) and is_float(array) for index, array in enumerate(case.inputs))  # fmt: skip
 
 
 report, groups, skipped = lab.Report(), collections.defaultdict(list), collections.Counter()

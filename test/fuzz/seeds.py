@@ -24,7 +24,7 @@ from onnx.backend.test.case.node import collect_testcases
 HERE = pathlib.Path(__file__).resolve().parent
 ROOT = HERE.parent.parent
 LARGEST = 40_000
-folder, build = map(pathlib.Path, sys.argv[1:3])
+folder, build = (pathlib.Path(word).resolve() for word in sys.argv[1:3])
 
 
 def write(target, name, contents):
@@ -81,8 +81,8 @@ def exports():
         write("onnx", f"export_{path.parent.name}_{path.stem}", model.SerializeToString())
 
 
-def run(*words):
-    subprocess.run([str(word) for word in words], check=True, stdout=subprocess.DEVNULL)
+def run(*words, place=None):
+    subprocess.run([str(word) for word in words], check=True, stdout=subprocess.DEVNULL, cwd=place)
 
 
 def presets(work):
@@ -97,8 +97,9 @@ def presets(work):
             for entry in tensor.external_data:
                 entry.value = "weights.bin" if entry.key == "location" else entry.value
         write("onnx", f"preset_{name}", model.SerializeToString())
-        run(build / "bin/moec", "compile", work / f"{name}.onnx", "--bind", "batch=2", "--bind", "seq=4", "--set", "accumulate=2",
-            "--set", "clip_norm=1", "--threads", 1, "-o", work / f"{name}.moe")  # fmt: skip
+        # A plan names its model as the command did: without the folder, which is another one each time.
+        run(build / "bin/moec", "compile", f"{name}.onnx", "--bind", "batch=2", "--bind", "seq=4", "--set", "accumulate=2",
+            "--set", "clip_norm=1", "--threads", 1, "-o", f"{name}.moe", place=work)  # fmt: skip
         plans.append(work / f"{name}.moe")
     (folder / "plan").mkdir(parents=True, exist_ok=True)
     run(build / "test/fuzz_seed_plans", folder / "plan", *plans)

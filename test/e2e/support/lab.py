@@ -11,10 +11,11 @@ import subprocess
 import sys
 import time
 
+import ml_dtypes
 import numpy as np
 
 ROOT = pathlib.Path(os.environ["MOEC_ROOT"])
-TYPES = {"F64": "<f8", "F32": "<f4", "I64": "<i8", "I32": "<i4", "BOOL": "?"}
+TYPES = {"F64": "<f8", "F32": "<f4", "F16": "<f2", "BF16": ml_dtypes.bfloat16, "I64": "<i8", "I32": "<i4", "BOOL": "?"}
 
 
 def load(path):
