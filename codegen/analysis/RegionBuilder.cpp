@@ -6,9 +6,8 @@
 
 #include "codegen/analysis/RegionBuilder.h"
 
-#include "ir/RetypeTensors.h"
-
 #include "codegen/analysis/FusionRules.h"
+#include "ir/RetypeTensors.h"
 #include "llvm/ADT/StringSwitch.h"
 #include "llvm/ADT/TypeSwitch.h"
 #include <map>

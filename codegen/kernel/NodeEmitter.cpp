@@ -7,7 +7,6 @@
 #include "codegen/kernel/NodeEmitter.h"
 
 #include "ir/RetypeTensors.h"
-
 #include "mlir/Dialect/Arith/IR/Arith.h"
 #include "mlir/Dialect/LLVMIR/LLVMDialect.h"
 #include "mlir/Dialect/Math/IR/Math.h"

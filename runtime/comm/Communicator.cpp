@@ -69,4 +69,16 @@ std::string Communicator::stillWaiting(const std::vector<int> &missing, const ch
   return "rank " + std::to_string(ownRank) + " is to stop, but waits for " + listOf(missing) + " (" + place(what) + ")";
 }
 
+bool InterruptedWait::isDue() {
+  constexpr auto kPatience = std::chrono::milliseconds(300);
+  const CommOptions &options = communicator.options();
+  if (reported || !options.interrupted || !options.report)
+    return false;
+  const Clock::time_point now = Clock::now();
+  if (options.interrupted())
+    interrupted = std::min(interrupted, now);
+  reported = interrupted != Clock::time_point::max() && now - interrupted > kPatience;
+  return reported;
+}
+
 } // namespace moe

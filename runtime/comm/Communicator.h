@@ -19,6 +19,7 @@
 #include "runtime/core/Diagnostic.h"
 
 #include <atomic>
+#include <chrono>
 #include <cstddef>
 #include <cstdint>
 #include <functional>
@@ -113,6 +114,29 @@ private:
   int ownRank;
   int count;
   std::atomic<int64_t> update = -1;
+};
+
+/// Tells a user who wants the run to end what one wait is for, once, if the wait does not end soon after. Launchers
+/// kill soon after they ask. Created when the wait begins.
+class InterruptedWait {
+public:
+  explicit InterruptedWait(const Communicator &communicator) : communicator(communicator) {}
+
+  /// Called between two looks at what is waited for, some times a second; `missing()` are the ranks that it waits for.
+  template <typename Missing> void look(Missing &&missing, const char *what) {
+    if (isDue())
+      communicator.options().report(communicator.stillWaiting(missing(), what));
+  }
+
+private:
+  /// True once.
+  bool isDue();
+
+  using Clock = std::chrono::steady_clock;
+
+  const Communicator &communicator;
+  Clock::time_point interrupted = Clock::time_point::max();
+  bool reported = false;
 };
 
 } // namespace moe

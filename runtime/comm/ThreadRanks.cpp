@@ -29,8 +29,6 @@ using Clock = std::chrono::steady_clock;
 constexpr auto kBusy = std::chrono::microseconds(50);
 /// Waits look up this often whether the run has ended elsewhere. Those who come to a meeting wake each other.
 constexpr auto kLookUp = std::chrono::milliseconds(50);
-/// A user who wants the run to end is told what it waits for after this time.
-constexpr auto kPatience = std::chrono::milliseconds(300);
 
 /// Where the members of one group meet.
 struct Meeting {
@@ -132,26 +130,16 @@ private:
       ::sched_yield(); // there may be fewer cores than ranks
     }
     lock.lock();
-    Clock::time_point interrupted = Clock::time_point::max();
-    bool reported = false;
+    InterruptedWait interrupted(communicator);
     while (!meeting->wake.wait_for(lock, kLookUp, [&] { return meeting->held >= number; })) {
-      if (hub.hasEnded()) {
-        auto [rank, why] = hub.end();
-        return tl::unexpected(communicator.otherGaveUp(rank, why, what));
-      }
-      const Clock::time_point now = Clock::now();
-      if (now - start > std::chrono::duration<double>(hub.options.deadline)) {
+      if (std::optional<Diagnostic> end = communicator.ended(what))
+        return tl::unexpected(std::move(*end));
+      if (Clock::now() - start > std::chrono::duration<double>(hub.options.deadline)) {
         Diagnostic problem = communicator.waitedInVain(missing(number), hub.options.deadline, what);
         hub.giveUp(communicator.rank(), problem.what);
         return tl::unexpected(std::move(problem));
       }
-      if (hub.options.interrupted && hub.options.interrupted())
-        interrupted = std::min(interrupted, now);
-      if (!reported && interrupted != Clock::time_point::max() && now - interrupted > kPatience) {
-        reported = true;
-        if (hub.options.report)
-          hub.options.report(communicator.stillWaiting(missing(number), what));
-      }
+      interrupted.look([&] { return missing(number); }, what);
     }
     return {};
   }

@@ -6,6 +6,7 @@
 
 #include "runtime/cpu/Collective.h"
 
+#include "runtime/plan/Collectives.h"
 #include "runtime/plan/Structure.h"
 
 #include <algorithm>
@@ -159,27 +160,20 @@ void Collective::unpack(const plan::Parts &parts, const std::byte *blocks, std::
 }
 
 Status Collective::allReduce() {
-  // Part r, which rank r adds up, is `block` elements, the last ones fewer or none.
-  const int64_t count = work.count(), block = (count + ranks() - 1) / ranks();
-  auto partOf = [&](int64_t rank) {
-    int64_t begin = std::min(rank * block, count);
-    return std::pair(static_cast<size_t>(begin) * width,
-                     static_cast<size_t>(std::min(begin + block, count) - begin) * width);
-  };
-  const auto [ownBegin, ownBytes] = partOf(group->index());
+  const SummedParts parts(static_cast<uint64_t>(work.count()), sends.size());
+  const auto own = static_cast<size_t>(group->index());
+  const size_t ownBegin = parts.begin(own) * width, ownBytes = parts.size(own) * width;
   for (size_t rank = 0; rank < sends.size(); ++rank) {
-    const auto [begin, bytes] = partOf(static_cast<int64_t>(rank));
-    sends[rank] = {memory.input + begin, bytes};
-    receives[rank] = {memory.scratch + rank * static_cast<size_t>(block) * width, ownBytes};
+    sends[rank] = {memory.input + parts.begin(rank) * width, parts.size(rank) * width};
+    receives[rank] = {memory.scratch + rank * parts.block * width, ownBytes};
   }
   if (Status status = group->exchange(sends, receives, place.c_str()); !status)
     return status;
-  reduceParts(dtype, work.reduction(), memory.scratch, block, ranks(), static_cast<int64_t>(ownBytes / width),
-              memory.output + ownBegin, pool);
+  reduceParts(dtype, work.reduction(), memory.scratch, static_cast<int64_t>(parts.block), ranks(),
+              static_cast<int64_t>(parts.size(own)), memory.output + ownBegin, pool);
   for (size_t rank = 0; rank < sends.size(); ++rank) {
-    const auto [begin, bytes] = partOf(static_cast<int64_t>(rank));
     sends[rank] = {memory.output + ownBegin, ownBytes};
-    receives[rank] = {memory.output + begin, bytes};
+    receives[rank] = {memory.output + parts.begin(rank) * width, parts.size(rank) * width};
   }
   return group->exchange(sends, receives, place.c_str());
 }

@@ -6,10 +6,9 @@
 
 #include "runtime/cuda/Probe.h"
 
-#include "runtime/cuda/NcclApi.h"
-
 #include "runtime/core/Memory.h"
 #include "runtime/cuda/Errors.h"
+#include "runtime/cuda/NcclApi.h"
 
 #include <algorithm>
 #include <charconv>

@@ -31,8 +31,6 @@ using Seconds = std::chrono::duration<double>;
 constexpr auto kBusy = std::chrono::microseconds(200);
 constexpr auto kNap = std::chrono::microseconds(50);
 constexpr auto kLookUp = std::chrono::milliseconds(20);
-/// A user who wants the run to end is told what it waits for after this time.
-constexpr auto kPatience = std::chrono::milliseconds(300);
 /// What is sent once to set up connections, to and from each member.
 constexpr size_t kGreeting = 16;
 
@@ -262,9 +260,9 @@ Status DeviceRanks::look(const char *what) const {
 Status DeviceRanks::wait(cudaStream_t stream, const std::function<Place()> &place) {
   const CommOptions &options = communicator.options();
   const Clock::time_point start = Clock::now();
-  Clock::time_point progressed = start, looked = start, interrupted = Clock::time_point::max();
+  Clock::time_point progressed = start, looked = start;
+  InterruptedWait interrupted(communicator);
   int64_t progress = -1;
-  bool reported = false;
   Status status;
   while (status) {
     if (cudaError_t code = cudaStreamQuery(stream); code != cudaErrorNotReady) {
@@ -287,13 +285,7 @@ Status DeviceRanks::wait(cudaStream_t stream, const std::function<Place()> &plac
     status = look(at.text.c_str());
     if (status && now - progressed > Seconds(options.deadline))
       status = tl::unexpected(communicator.deviceWaitedInVain(peers, options.deadline, at.text.c_str()));
-    if (options.interrupted && options.interrupted())
-      interrupted = std::min(interrupted, now);
-    if (!reported && interrupted != Clock::time_point::max() && now - interrupted > kPatience) {
-      reported = true;
-      if (options.report)
-        options.report(communicator.stillWaiting(peers, at.text.c_str()));
-    }
+    interrupted.look([&]() -> const std::vector<int> & { return peers; }, at.text.c_str());
   }
   for (auto &[members, group] : groups)
     group->abort();

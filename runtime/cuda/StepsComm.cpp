@@ -13,6 +13,7 @@
 #include "runtime/cuda/Ranks.h"
 #include "runtime/cuda/Steps.h"
 #include "runtime/cuda/kernels/Blocks.h"
+#include "runtime/plan/Collectives.h"
 #include "runtime/plan/Mesh.h"
 #include "runtime/plan/Structure.h"
 
@@ -112,24 +113,19 @@ public:
 
 private:
   void planAllReduce(const plan::Collective &work, std::byte *scratch) {
-    // Part r, which rank r adds up, is `block` elements, the last ones fewer or none.
-    const int64_t count = work.count(), block = (count + ranks - 1) / ranks;
-    auto partOf = [&](int64_t rank) {
-      const int64_t begin = std::min(rank * block, count);
-      return std::pair(static_cast<size_t>(begin) * width,
-                       static_cast<size_t>(std::min(begin + block, count) - begin) * width);
-    };
-    const auto [ownBegin, ownBytes] = partOf(group->index());
-    for (int64_t rank = 0; rank < ranks; ++rank) {
-      const auto [begin, bytes] = partOf(rank);
+    const auto members = static_cast<uint64_t>(ranks), own = static_cast<uint64_t>(group->index());
+    const SummedParts parts(static_cast<uint64_t>(work.count()), members);
+    const size_t ownBegin = parts.begin(own) * width, ownBytes = parts.size(own) * width;
+    for (uint64_t rank = 0; rank < members; ++rank) {
+      const size_t begin = parts.begin(rank) * width, bytes = parts.size(rank) * width;
       sends.push_back({input + begin, bytes});
-      receives.push_back({scratch + static_cast<size_t>(rank * block) * width, ownBytes});
+      receives.push_back({scratch + rank * parts.block * width, ownBytes});
       resultSends.push_back({output + ownBegin, ownBytes});
       resultReceives.push_back({output + begin, bytes});
     }
     sum.parts = scratch;
-    sum.stride = block;
-    sum.count = static_cast<int64_t>(ownBytes / width);
+    sum.stride = static_cast<int64_t>(parts.block);
+    sum.count = static_cast<int64_t>(parts.size(own));
     sum.target = output + ownBegin;
   }
 

@@ -30,6 +30,17 @@ uint64_t collectiveOutput(const plan::Collective &collective, uint64_t ranks) {
   }
 }
 
+SummedParts::SummedParts(uint64_t count, uint64_t ranks)
+    : count(count), block(count / ranks + (count % ranks != 0 ? 1 : 0)) {}
+
+uint64_t SummedParts::begin(uint64_t rank) const {
+  return std::min(saturatingProduct(rank, block), count);
+}
+
+uint64_t SummedParts::size(uint64_t rank) const {
+  return std::min(block, count - begin(rank));
+}
+
 uint64_t collectiveScratchBytes(const plan::Collective &collective, plan::DType dtype, uint64_t ranks) {
   if (ranks <= 1)
     return 0;
@@ -38,7 +49,7 @@ uint64_t collectiveScratchBytes(const plan::Collective &collective, plan::DType 
   uint64_t block = 0; // elements that one rank sends to another
   switch (collective.kind()) {
   case plan::Collective::ALL_REDUCE:
-    block = saturatingSum(count, ranks - 1) / ranks;
+    block = SummedParts(count, ranks).block;
     break;
   case plan::Collective::ALL_GATHER:
     block = count;
@@ -66,7 +77,7 @@ Traffic collectiveTraffic(const plan::Collective &collective, plan::DType dtype,
   uint64_t elements = 0, messages = others;
   switch (collective.kind()) {
   case plan::Collective::ALL_REDUCE: {
-    const uint64_t own = saturatingSum(count, others) / ranks;
+    const uint64_t own = SummedParts(count, ranks).size(0);
     elements = saturatingSum(count - own, saturatingProduct(own, others));
     messages = saturatingProduct(others, 2);
     break;

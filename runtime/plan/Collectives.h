@@ -19,6 +19,18 @@ bool reduces(const plan::Collective &collective);
 /// Elements of the output on each rank, for a group of `ranks`.
 uint64_t collectiveOutput(const plan::Collective &collective, uint64_t ranks);
 
+/// How ranks share out the elements of an all_reduce: rank r adds up part r, which is `block` = ceil(count / ranks)
+/// elements, the last parts fewer or none.
+struct SummedParts {
+  SummedParts(uint64_t count, uint64_t ranks);
+
+  uint64_t begin(uint64_t rank) const;
+  uint64_t size(uint64_t rank) const;
+
+  uint64_t count;
+  uint64_t block;
+};
+
 /// Scratch that a collective needs on hosts. Blocks that lie apart in the input are packed before they are sent and
 /// blocks that lie apart in the output unpacked after they have come, each in a part that holds all blocks; reductions
 /// need a part for the summands of all ranks. Sticks at UINT64_MAX.

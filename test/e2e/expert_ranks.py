@@ -72,12 +72,6 @@ def steps():
     return json.loads(lab.run("moec", "inspect", "plan.moe", "--steps", "micro_step", "--json").stdout)["steps"]
 
 
-def worst(got, want, floor):
-    if got.keys() != want.keys():
-        return np.inf
-    return max(np.linalg.norm(got[key].astype(np.float64) - value) / (1e-5 * np.linalg.norm(value) + floor) for key, value in want.items())
-
-
 separate("separate.onnx")
 for accumulate in (1, 2):
     shape = (UPDATES * accumulate, BATCH, SEQ)
@@ -99,7 +93,7 @@ for model, accumulate in ((source, 1), ("separate.onnx", 2)):
         made = plan(model, ranks, experts, "--fsdp", fsdp, *more, accumulate=accumulate)
         log, grads, state = train(ranks, accumulate)
         near = all(abs(a[key] - b[key]) <= 1e-5 * abs(b[key]) for a, b in zip(log, logs) for key in ("loss", "gnorm", "clip_factor"))
-        off = [worst(grads, gradients, floor), worst(state, weights, 1e-6)]
+        off = [lab.worst(grads, gradients, floor), lab.worst(state, weights, 1e-6)]
         report.check(len(log) == UPDATES and near and max(off) <= 1, f"{name}: gradients {off[0]:.3f}, weights {off[1]:.3f} of tolerance")
         if more:
             continue

@@ -42,10 +42,7 @@ def train(name, ranks, *more, launcher=()):
 
 
 def worst(got, want):
-    floor = 1e-7 * np.sqrt(sum(np.sum(value.astype(np.float64) ** 2) for value in want.values()))
-    if got.keys() != want.keys():
-        return np.inf
-    return max(np.linalg.norm(got[key].astype(np.float64) - value) / (1e-5 * np.linalg.norm(value) + floor) for key, value in want.items())
+    return lab.worst(got, want, floor=1e-7 * np.sqrt(sum(np.sum(value.astype(np.float64) ** 2) for value in want.values())))
 
 
 def same(one, other):

@@ -198,20 +198,27 @@ std::vector<HostTensor> twoSteps(ModuleOp module) {
   return results;
 }
 
-// Whatever is kept, nothing included: the same numbers, and the backward reads no other value of the forward than the
-// kept ones and the sums over rows. A copy with another site, from another operand or before its state is read wrongly
-// differs.
-TEST(Rematerialize, AnySetOfValues) {
-  IrContext ir;
+/// kStep as it is when `recompute` and `rematerialize` see it; null after a failure, which `ir` tells.
+OwningOpRef<ModuleOp> fusedStep(IrContext &ir) {
   OwningOpRef<ModuleOp> module = ir.parse(kStep);
-  ASSERT_TRUE(module) << ir.messages();
   PassManager pm(&ir.context);
   pm.addPass(moe::ir::createDifferentiate());
   pm.addPass(moe::ir::createSimplify());
   pm.addPass(moe::ir::createDecomposeCoarse());
   pm.addPass(moe::ir::createFuseEpilogues());
   pm.addPass(moe::ir::createFuse());
-  ASSERT_TRUE(succeeded(pm.run(*module))) << ir.messages();
+  if (!module || failed(pm.run(*module)))
+    return {};
+  return module;
+}
+
+// Whatever is kept, nothing included: the same numbers, and the backward reads no other value of the forward than the
+// kept ones and the sums over rows. A copy with another site, from another operand or before its state is read wrongly
+// differs.
+TEST(Rematerialize, AnySetOfValues) {
+  IrContext ir;
+  OwningOpRef<ModuleOp> module = fusedStep(ir);
+  ASSERT_TRUE(module) << ir.messages();
   std::vector<HostTensor> expected = twoSteps(*module);
   ASSERT_FALSE(expected.empty()) << ir.messages();
 
@@ -245,15 +252,8 @@ TEST(Rematerialize, AnySetOfValues) {
 // less is kept. Who reads an operand that is nowhere any more, or computes a product again, is seen here.
 TEST(Rematerialize, CheapValues) {
   IrContext ir;
-  OwningOpRef<ModuleOp> module = ir.parse(kStep);
+  OwningOpRef<ModuleOp> module = fusedStep(ir);
   ASSERT_TRUE(module) << ir.messages();
-  PassManager pm(&ir.context);
-  pm.addPass(moe::ir::createDifferentiate());
-  pm.addPass(moe::ir::createSimplify());
-  pm.addPass(moe::ir::createDecomposeCoarse());
-  pm.addPass(moe::ir::createFuseEpilogues());
-  pm.addPass(moe::ir::createFuse());
-  ASSERT_TRUE(succeeded(pm.run(*module))) << ir.messages();
   std::vector<HostTensor> expected = twoSteps(*module);
   ASSERT_FALSE(expected.empty()) << ir.messages();
   Block &block = module->lookupSymbol<func::FuncOp>("micro_step").getBody().front();

@@ -31,8 +31,6 @@ constexpr int kTags = 32767;
 /// A wait first gives its core to others between two looks, then sleeps between them: ranks may share cores.
 constexpr auto kBusy = std::chrono::milliseconds(2);
 constexpr auto kNap = std::chrono::microseconds(100);
-/// A user who wants the run to end is told what it waits for after this time. Launchers kill soon after they ask.
-constexpr auto kPatience = std::chrono::milliseconds(300);
 
 std::string mpiText(int code) {
   char text[MPI_MAX_ERROR_STRING];
@@ -109,8 +107,7 @@ private:
 
   Status finish(const char *what) {
     const Clock::time_point start = Clock::now();
-    Clock::time_point interrupted = Clock::time_point::max();
-    bool reported = false;
+    InterruptedWait interrupted(communicator);
     while (true) {
       int done = 0;
       int code = MPI_Testall(static_cast<int>(requests.size()), requests.data(), &done, MPI_STATUSES_IGNORE);
@@ -125,13 +122,7 @@ private:
       }
       if (now - start > std::chrono::duration<double>(options.deadline))
         return tl::unexpected(communicator.waitedInVain(missing(), options.deadline, what));
-      if (options.interrupted && options.interrupted())
-        interrupted = std::min(interrupted, now);
-      if (!reported && interrupted != Clock::time_point::max() && now - interrupted > kPatience) {
-        reported = true;
-        if (options.report)
-          options.report(communicator.stillWaiting(missing(), what));
-      }
+      interrupted.look([&] { return missing(); }, what);
       std::this_thread::sleep_for(kNap);
     }
   }

@@ -92,6 +92,14 @@ def gap(expected, actual, tolerance, only=None):
                for name, value in expected.items() if only in (None, name))  # fmt: skip
 
 
+def worst(actual, expected, floor, tolerance=1e-5):
+    """The largest ||a - b|| / (tolerance ||b|| + floor) of tensors by name; infinite if the names differ."""
+    if actual.keys() != expected.keys():
+        return np.inf
+    return max(np.linalg.norm(actual[name].astype(np.float64) - value) / (tolerance * np.linalg.norm(value) + floor)
+               for name, value in expected.items())  # fmt: skip
+
+
 def letters(path, count, seed=1):
     """A text of random letters, the same for the same seed."""
     pathlib.Path(path).write_bytes(np.random.default_rng(seed).integers(97, 123, count, dtype=np.uint8).tobytes())
