@@ -5,6 +5,7 @@
 //===----------------------------------------------------------------------------------------------------------------===//
 
 #include "ir/LayoutRules.h"
+#include "ir/RetypeTensors.h"
 #include "ir/TensorBuilder.h"
 #include "mlir/IR/Matchers.h"
 
@@ -47,7 +48,15 @@ MOE_ADJOINT_UNARY(CosOp, b.neg(b.mul(dy, b.make<SinOp>(x))))
 MOE_ADJOINT_UNARY(ReluOp, b.select(b.compare(ComparePredicate::GT, y, b.splatLike(y, 0.0)), dy, b.splatLike(dy, 0.0)))
 MOE_ADJOINT_UNARY(ScaleGradientOp, getFactor().isZero() ? Value() : b.mul(dy, getFactor().convertToDouble()))
 MOE_ADJOINT_UNARY(ReshapeOp, b.reshapeLike(dy, typeOf(x)))
-MOE_ADJOINT_UNARY(DropoutOp, b.make<DropoutOp>(dy, getRng(), getRate(), getSeed(), getSite()))
+
+/// Numbered as the forward's, elements meet the same random numbers.
+MOE_ADJOINT(DropoutOp) {
+  auto dropped = DropoutOp::create(builder, getLoc(), resultGrads[0], getRng(), getRate(), getSeed(), getSite());
+  if (Attribute shape = (*this)->getAttr(kNumberedShapeAttr))
+    dropped->setAttr(kNumberedShapeAttr, shape);
+  grads[0] = dropped;
+  return success();
+}
 
 MOE_ADJOINT(AbsOp) {
   TensorBuilder b(builder, getLoc());

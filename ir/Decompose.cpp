@@ -59,8 +59,9 @@ MOE_DECOMPOSE(DropoutOp) {
   double rate = getRate().convertToDouble();
   RankedTensorType type = withElement(getType(), builder.getF32Type());
   auto random = RandomUniformOp::create(builder, getLoc(), wholeOrSplit(type), getRng(), getSeed(), getSite());
-  if (Attribute place = (*this)->getAttr(kLayoutAttr))
-    random->setAttr(kLayoutAttr, place);
+  for (const char *name : {kLayoutAttr, kNumberedShapeAttr})
+    if (Attribute place = (*this)->getAttr(name))
+      random->setAttr(name, place);
   Value uniform = random.getResult();
   Value kept = b.compare(ComparePredicate::GE, uniform, b.splatLike(uniform, rate));
   return Values{b.select(kept, b.mul(getInput(), 1.0 / (1.0 - rate)), b.splatLike(getInput(), 0.0))};

@@ -24,6 +24,10 @@ inline constexpr const char *kLayoutAttr = "moe.layout";
 /// linear index of the part's first element in the whole.
 inline constexpr const char *kWholeShapeAttr = "moe.whole_shape";
 
+/// Attribute of `dropout` and `random_uniform` whose tensor was made longer than the model says: the shape of the whole
+/// tensor before, by which elements are numbered. What was added has some numbers or other.
+inline constexpr const char *kNumberedShapeAttr = "moe.numbered_shape";
+
 /// Makes of programs on a mesh the program of one rank, whose tensors are its parts and have no layout. Every operation
 /// obeys its layout rule, hence what it computes of the parts are the parts of what it computes of the whole. States
 /// keep their layout; arguments and results of functions have it as the attribute `moe.layout`.

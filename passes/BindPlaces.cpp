@@ -86,6 +86,8 @@ private:
       splits.push_back(splitOf(layout, mesh, static_cast<int64_t>(dim)));
       size *= splits.back().parts;
     }
+    if (auto numbered = op->getAttrOfType<DenseI64ArrayAttr>(kNumberedShapeAttr))
+      whole.assign(numbered.asArrayRef().begin(), numbered.asArrayRef().end());
     OpBuilder builder(op);
     TensorBuilder b(builder, op.getLoc());
     Value start;

@@ -6,6 +6,7 @@
 
 #include "ir/Reshard.h"
 #include "ir/TensorBuilder.h"
+#include "passes/EmptySlots.h"
 #include "passes/LayoutSweep.h"
 #include "passes/Passes.h"
 #include "passes/StackExperts.h"
@@ -166,17 +167,23 @@ struct InsertExpertParallelPass : impl::InsertExpertParallelBase<InsertExpertPar
   }
 
   /// What ranks of an axis share of the rows: their experts, or slots, or, if these do not divide, experts whose
-  /// parameters all ranks have. Absent where nothing divides: each rank then makes all rows.
-  static std::optional<int64_t> dimToCut(LayoutAttr rows, RankedTensorType token, unsigned axis, int64_t ranks) {
-    if (rows.getAxes()[axis].getValue() == kExpertAxis)
+  /// parameters all ranks have. Where nothing divides they share slots after empty ones have been added. Absent where
+  /// that cannot be: each rank then makes all rows.
+  static std::optional<int64_t> dimToCut(DispatchOp dispatch, unsigned axis, MeshAttr mesh) {
+    RankedTensorType token = typeOf(dispatch.getToken());
+    auto layout = cast<LayoutAttr>(token.getEncoding());
+    const int64_t ranks = mesh.getSizes()[axis];
+    if (layout.getAxes()[axis].getValue() == kExpertAxis)
       return kExperts;
     if (token.getDimSize(kSlots) % ranks == 0)
       return kSlots;
-    auto layout = cast<LayoutAttr>(token.getEncoding());
+    bool areSplit = false;
     for (unsigned other = 0; other < layout.getAxes().size(); ++other)
-      if (layout.kind(other) == AxisKind::Shard && layout.getDims()[other] == kExperts)
-        return std::nullopt;
-    return token.getDimSize(kExperts) % ranks == 0 ? std::optional<int64_t>(kExperts) : std::nullopt;
+      areSplit |= layout.kind(other) == AxisKind::Shard && layout.getDims()[other] == kExperts;
+    if (!areSplit && token.getDimSize(kExperts) % ranks == 0)
+      return kExperts;
+    const auto slots = static_cast<int64_t>(llvm::alignTo(token.getDimSize(kSlots), ranks));
+    return succeeded(addEmptySlots(dispatch, slots, mesh)) ? std::optional<int64_t>(kSlots) : std::nullopt;
   }
 
   /// A table that was made in parts: each rank of the axis takes one, with the experts that it is of.
@@ -223,10 +230,10 @@ struct InsertExpertParallelPass : impl::InsertExpertParallelBase<InsertExpertPar
       // A single table for all experts is in blocks, which slots would cut.
       if (ranks == 1 || rows.kind(axis) != AxisKind::Replicate || typeOf(dispatch.getRows()).getDimSize(0) == 1)
         continue;
-      Value expert = dispatch.getExpert(), slot = dispatch.getSlot(), token = dispatch.getToken();
-      const std::optional<int64_t> dim = dimToCut(rows, typeOf(token), axis, ranks);
+      const std::optional<int64_t> dim = dimToCut(dispatch, axis, mesh);
       if (!dim)
         continue;
+      Value expert = dispatch.getExpert(), slot = dispatch.getSlot(), token = dispatch.getToken();
       FailureOr<OwnSlotsTypes> types =
           ownSlotsTypes(dispatch.getLoc(), typeOf(expert), typeOf(token), rows.getAxes()[axis].getValue(), ranks, *dim);
       if (failed(types))

@@ -49,6 +49,8 @@ Place placeOf(const InterpreterContext &context, Operation *op, Value result) {
       place.offset[dim] += context.coordinates[axis] * place.whole[dim];
       place.whole[dim] *= mesh.getSizes()[axis];
     }
+  if (auto numbered = op->getAttrOfType<DenseI64ArrayAttr>(kNumberedShapeAttr))
+    place.whole.assign(numbered.asArrayRef().begin(), numbered.asArrayRef().end());
   return place;
 }
 

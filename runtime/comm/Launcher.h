@@ -31,7 +31,9 @@ using Environment = std::function<const char *(const char *name)>;
 std::optional<Launch> findLaunch(const Environment &environment);
 
 /// The communicator of a process that a launcher has started; initialises MPI. To be called once in a process. Errors:
-/// there is no `libmoerun-mpi.so`, it can not be loaded, MPI does not start, srun was not told to use PMIx.
+/// there is no `libmoerun-mpi.so`, it can not be loaded, MPI does not start, srun was not told to use PMIx; all name
+/// this rank, since other machines may have what this one lacks. Where MPI waits for longer than the deadline for ranks
+/// that never start, says so through `options.report` and ends the process: such a wait cannot be ended otherwise.
 Expected<std::unique_ptr<Communicator>> connect(const Launch &launch, const CommOptions &options);
 
 } // namespace moe

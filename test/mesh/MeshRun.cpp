@@ -40,7 +40,7 @@ std::string text(const mlir::Diagnostic &diagnostic) {
   return all + "\n";
 }
 
-constexpr int64_t kSequences = 16, kLength = 4, kVocabulary = 24, kPad = 1;
+constexpr int64_t kLength = 4, kVocabulary = 24, kPad = 1;
 
 /// Mesh of which `test/ir` knows the sizes only.
 std::vector<Distribution> meshOf(const Parallel &how) {
@@ -129,14 +129,14 @@ void keep(ModuleOp module, const std::string &state, const HostTensor &whole, st
 }
 
 /// Inputs or labels; some labels are padding, and no two sequences are alike.
-HostTensor tokens(int update, int64_t micro, bool labels) {
+HostTensor tokens(int64_t sequences, int update, int64_t micro, bool labels) {
   std::vector<double> numbers =
-      randomNumbers(kSequences * kLength, 2, kVocabulary, 1000 + 10 * update + 2 * micro + (labels ? 1 : 0));
+      randomNumbers(sequences * kLength, 2, kVocabulary, 1000 + 10 * update + 2 * micro + (labels ? 1 : 0));
   std::vector<int64_t> ids;
   ids.reserve(numbers.size());
   for (size_t i = 0; i < numbers.size(); ++i)
     ids.push_back(labels && i % 5 == 3 ? kPad : static_cast<int64_t>(numbers[i]));
-  return HostTensor::ofInts({kSequences, kLength}, std::move(ids));
+  return HostTensor::ofInts({sequences, kLength}, std::move(ids));
 }
 
 class Ranks {
@@ -248,7 +248,7 @@ MeshModel::MeshModel(const ModelSpec &spec) : spec(spec) {
                                     "--moe-freq",
                                     "2",
                                     "--moe-expert-count",
-                                    "16",
+                                    std::to_string(spec.experts),
                                     "--moe-gating-use-fp32",
                                     "--moe-gate-loss-wt",
                                     std::to_string(spec.gateLossWeight),
@@ -264,7 +264,7 @@ MeshModel::MeshModel(const ModelSpec &spec) : spec(spec) {
   else
     path = spec.onnx;
   frontend::ImportOptions options;
-  options.bindings = {{"batch", kSequences}, {"seq", kLength}};
+  options.bindings = {{"batch", spec.sequences}, {"seq", kLength}};
   if (spec.onnx.empty())
     options.routingGroups = spec.groups;
   std::vector<Diagnostic> diagnostics;
@@ -329,7 +329,8 @@ std::optional<Trained> MeshModel::train(const Parallel &how, int updates, std::s
   };
   for (int update = 0; update < updates; ++update) {
     for (int64_t micro = 0; micro < spec.accumulate; ++micro)
-      if (!ranks.run("micro_step", {tokens(update, micro, false), tokens(update, micro, true)}))
+      if (!ranks.run("micro_step",
+                     {tokens(spec.sequences, update, micro, false), tokens(spec.sequences, update, micro, true)}))
         return std::nullopt;
     if (update == 0)
       for (const std::string &name : parameters(*module)) {

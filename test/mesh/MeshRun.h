@@ -18,10 +18,11 @@
 
 namespace moe::test {
 
-/// A small preset: 16 sequences of 4 tokens, two layers of which the second has 16 experts; dropout everywhere.
+/// A small preset: sequences of 4 tokens, two layers of which the second has experts; dropout everywhere.
 struct ModelSpec {
   bool top1 = false;
   int64_t groups = 4, accumulate = 1;
+  int64_t sequences = 16, experts = 16;
   std::string optimizer = "{name: sgd, lr: 0.5}";
   double clipNorm = 0.05;
   double gateLossWeight = 0.1;

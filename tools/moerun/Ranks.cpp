@@ -108,7 +108,8 @@ int runLaunched(const RankedCommand &command, const Arguments &arguments, int64_
                 const CommOptions &options) {
   auto communicator = connect(launch, options);
   if (!communicator) {
-    if (launch.rank == 0)
+    // What is missing may be missing on this rank's machine only; how they were started is the same for all.
+    if (launch.rank == 0 || launch.isConnected)
       print(communicator.error());
     return static_cast<int>(communicator.error().code);
   }
