@@ -249,8 +249,9 @@ void mutateInput(onnx::ValueInfoProto &input, Random &random) {
       shape.mutable_dim(int(random.below(size_t(rank))))->set_dim_param(random.oneIn(2) ? "batch" : "length");
     break;
   case 4:
+    // It may be no tensor any more afterwards.
     if (random.oneIn(8))
-      mutateWritten(*input.mutable_type(), random);
+      return mutateWritten(*input.mutable_type(), random);
     break;
   default:
     if (rank > 0)

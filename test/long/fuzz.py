@@ -1,7 +1,8 @@
 """Each target of test/fuzz under libFuzzer with sanitizers, ten minutes, two at a time. No crash, hang, leak or gigabyte.
 
 Builds build-fuzz, writes what happened to test/long/fuzz.txt and inputs that are findings to build-fuzz/findings. Numbers of
-seconds other than MOEC_FUZZ_SECONDS=600 are for trying it; the table stays as it is then.
+seconds other than MOEC_FUZZ_SECONDS=600 are for trying it; the table stays as it is then. MOEC_FUZZ_TARGETS="onnx data" runs
+these alone, after a finding was mended: each line of the table says of which sources it is.
 """
 import concurrent.futures
 import datetime
@@ -18,6 +19,7 @@ ROOT = pathlib.Path(os.environ["MOEC_ROOT"])
 BUILD, HERE, TABLE = ROOT / "build-fuzz", ROOT / "test/fuzz", ROOT / "test/long/fuzz.txt"
 TARGETS = ("onnx", "recipe", "plan", "checkpoint", "data")
 SECONDS = int(os.environ.get("MOEC_FUZZ_SECONDS", 600))
+CHOSEN = os.environ.get("MOEC_FUZZ_TARGETS", " ".join(TARGETS)).split()
 
 
 def command(*words, **options):
@@ -53,16 +55,27 @@ def fuzz(target):
     return row, "" if count == 0 else f"{target}: {', '.join(map(str, left))}\n{text[-3000:]}"
 
 
+def written():
+    """The table's lines by target."""
+    lines = TABLE.read_text().splitlines()[1:] if TABLE.exists() else []
+    return {line.split()[0]: line for line in lines if line.split()[:1] and line.split()[0] in TARGETS}
+
+
 build()
-revision = command("git", "describe", "--always", "--dirty", "--exclude=*", stdout=subprocess.PIPE).stdout.strip() or "unknown"
+# What is in the table is committed beside it, and is no source.
+changed = command("git", "diff", "--name-only", "HEAD", "--", ".", ":!test/long/fuzz.txt", stdout=subprocess.PIPE).stdout.strip()
+revision = command("git", "rev-parse", "--short", "HEAD", stdout=subprocess.PIPE).stdout.strip() or "unknown"
+revision += "-dirty" if changed else ""
 with concurrent.futures.ThreadPoolExecutor(2) as pool:
-    results = list(pool.map(fuzz, TARGETS))
-lines = [f"{'target':12}{'executions':>12}{'exec/s':>8}{'edges':>8}{'corpus':>8}{'peak MB':>9}{'findings':>10}"]
-for (name, executions, rate, edges, corpus, peak, count), _ in results:
-    lines.append(f"{name:12}{executions:12}{rate:8}{edges:8}{corpus:8}{peak:9}{count:10}")
-lines.append(f"{SECONDS} s each, two at a time; {datetime.date.today()}, sources of {revision}")
-print("\n".join(lines))
-failures = [text for _, text in results if text]
-if SECONDS == 600 and not failures:
-    TABLE.write_text("\n".join(lines) + "\n")
+    results = list(pool.map(fuzz, CHOSEN))
+rows, failures = written(), [text for _, text in results if text]
+for (name, executions, rate, edges, corpus, peak, count), text in results:
+    line = f"{name:12}{executions:12}{rate:8}{edges:8}{corpus:8}{peak:9}{count:10}  {datetime.date.today()}  {revision}"
+    print(line)
+    rows[name] = line
+    if text:
+        del rows[name]
+if SECONDS == 600:
+    head = f"{'target':12}{'executions':>12}{'exec/s':>8}{'edges':>8}{'corpus':>8}{'peak MB':>9}{'findings':>10}  {'date':10}  sources"
+    TABLE.write_text("\n".join([head, *(rows[name] for name in TARGETS if name in rows), "", "600 s each, two at a time."]) + "\n")
 sys.exit("\n".join(failures) if failures else 0)
