@@ -6,6 +6,7 @@
 //===----------------------------------------------------------------------------------------------------------------===//
 
 #include "ir/Infer.h"
+#include "ir/LayoutPicture.h"
 #include "ir/Ops.h"
 #include "ir/Reshard.h"
 #include "ir/TensorBuilder.h"
@@ -120,6 +121,8 @@ LogicalResult verifyTransition(Operation *op, ArrayAttr axesAttr, Side before, S
             << draw(mustBe) << ", but its types say " << from << " and " << to;
       if (std::string origin = describeOrigin(op->getOperand(0), axis); !origin.empty())
         error.attachNote() << "its operand is " << draw(was) << origin;
+      drawLayout(error, "its operand", from, op->getParentRegion());
+      drawLayout(error, "its result", to, op->getParentRegion());
       return error;
     }
   }

@@ -5,6 +5,7 @@
 //===----------------------------------------------------------------------------------------------------------------===//
 
 #include "ir/Infer.h"
+#include "ir/LayoutPicture.h"
 #include "ir/Reshard.h"
 #include "ir/TensorBuilder.h"
 #include "mlir/IR/SymbolTable.h"
@@ -331,6 +332,9 @@ static LogicalResult verifyStateUse(Operation *op, FlatSymbolRefAttr name, Type 
                                               : "what is read")
                          << " is " << drawn(used, axis)
                          << (used.kind(axis) == AxisKind::Partial ? "; reduce it first" : "");
+  drawLayout(error, "the state", declared, op->getParentRegion());
+  drawLayout(error, isa<WriteOp>(op) ? "what is written" : "what is read", cast<RankedTensorType>(type),
+             op->getParentRegion());
   return error;
 }
 

@@ -6,6 +6,7 @@
 
 #include "ir/LayoutRule.h"
 #include "ir/Infer.h"
+#include "ir/LayoutPicture.h"
 #include "ir/Ops.h"
 #include "ir/Reshard.h"
 
@@ -107,11 +108,12 @@ public:
       int64_t dim = layout.getDims()[axis];
       int factor = rule.operands[i][dim];
       if (factor == LayoutRule::whole)
-        return complain(axis, operand(axis, i), " is split along dimension ", dim,
+        return complain(axis, {i}, operand(axis, i), " is split along dimension ", dim,
                         ", which this operation needs whole: ", type, "; gather it first");
       if (splitter && factor != state.factor)
-        return complain(axis, operand(axis, i), " is split along another dimension than ", operand(axis, *splitter),
-                        ": ", type, " and ", types[*splitter], "; gather or exchange one of them");
+        return complain(axis, {i, *splitter}, operand(axis, i), " is split along another dimension than ",
+                        operand(axis, *splitter), ": ", type, " and ", types[*splitter],
+                        "; gather or exchange one of them");
       state.factor = factor;
       splitter = i;
     }
@@ -119,7 +121,8 @@ public:
       return failure();
     if (!partial.empty() && !splitter) {
       if (!llvm::is_contained(rule.linear, ArrayRef<unsigned>(partial)))
-        return complain(axis, operand(axis, partial.front()), " is a partial sum: ", types[partial.front()],
+        return complain(axis, {partial.front()}, operand(axis, partial.front()),
+                        " is a partial sum: ", types[partial.front()],
                         rule.linear.empty() ? ", and this operation is not linear in it"
                                             : ", and this operation is linear only in other sets of operands",
                         "; reduce it over '", axisName(axis), "' first");
@@ -139,9 +142,17 @@ private:
     return succeeded(layout) && *layout ? (*layout).getAxes()[axis].getValue() : "";
   }
 
-  /// Always a failure, also where there is nowhere to report it.
-  template <typename... Parts> LogicalResult complain(unsigned axis, Parts &&...parts) {
-    return emitOptionalError(loc, "on mesh axis '", axisName(axis), "' ", std::forward<Parts>(parts)...);
+  /// Always a failure, also where there is nowhere to report it. `about`: the operands, which are drawn.
+  template <typename... Parts> LogicalResult complain(unsigned axis, ArrayRef<size_t> about, const Parts &...parts) {
+    if (!loc)
+      return failure();
+    InFlightDiagnostic error = emitError(*loc);
+    error << "on mesh axis '" << axisName(axis) << "' ";
+    (error << ... << parts);
+    for (size_t i : about)
+      if (i < values.size())
+        drawLayout(error, operand(axis, i), typeOf(values[i]), values[i].getParentRegion());
+    return error;
   }
 
   /// "operand 0 ('the_tensor', from insert-fsdp)"
@@ -153,24 +164,25 @@ private:
     const bool wantsPartial = llvm::is_contained(rule.partialWith, factor);
     for (unsigned i : rule.partialOperands)
       if (wantsPartial && !llvm::is_contained(partial, i))
-        return complain(axis, operand(axis, splitter), " is split, so ", operand(axis, i),
+        return complain(axis, {splitter, i}, operand(axis, splitter), " is split, so ", operand(axis, i),
                         " must be what each rank has of it, a partial sum: ", types[splitter], " and ", types[i],
                         "; take the latter from as_partial or own_slots");
     if (wantsPartial)
       partial = {};
     if (!partial.empty())
-      return complain(axis, operand(axis, splitter), " is split and ", operand(axis, partial.front()),
-                      " a partial sum: ", types[splitter], " and ", types[partial.front()],
-                      "; reduce the latter first");
+      return complain(axis, {splitter, partial.front()}, operand(axis, splitter), " is split and ",
+                      operand(axis, partial.front()), " a partial sum: ", types[splitter], " and ",
+                      types[partial.front()], "; reduce the latter first");
     for (auto [i, type] : llvm::enumerate(types)) {
       auto layout = dyn_cast_if_present<LayoutAttr>(cast<RankedTensorType>(type).getEncoding());
       if (llvm::is_contained(rule.operands[i], factor) && (!layout || layout.kind(axis) != AxisKind::Shard))
-        return complain(axis, operand(axis, i), " is whole where ", operand(axis, splitter), " is split: ", type,
-                        " and ", types[splitter], "; take a slice of the former or gather the latter");
+        return complain(axis, {i, splitter}, operand(axis, i), " is whole where ", operand(axis, splitter),
+                        " is split: ", type, " and ", types[splitter],
+                        "; take a slice of the former or gather the latter");
     }
     for (const LayoutRule::Dims &dims : rule.results)
       if (!llvm::is_contained(dims, factor) && !llvm::is_contained(rule.summed, factor))
-        return complain(axis, operand(axis, splitter),
+        return complain(axis, {splitter}, operand(axis, splitter),
                         " is split along a dimension that a result is neither split along nor a ",
                         "sum over: ", types[splitter], "; gather it first");
     return success();

@@ -1,5 +1,4 @@
-//===- Reshard.h - From one layout to another
-//----------------------------------------------------------------------===//
+//===- Reshard.h - From one layout to another ---------------------------------------------------------------------===//
 //
 // Part of the moec project, under the Apache License v2.0.
 //

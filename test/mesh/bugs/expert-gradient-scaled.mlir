@@ -10,6 +10,8 @@
 #whole = #moe.layout<data = replicate, expert = replicate>
 module attributes {moe.mesh = #moe.mesh<data = 2, expert = 2>} {
   func.func @all_ranks(%grad: tensor<2x3x5xf32, #experts>) -> tensor<2x3x5xf32, #whole> {
+    // expected-note@+3 {{its result by ranks, 2x3x5}}
+    // expected-note@+2 {{its operand by ranks, 4x3x5}}
     // expected-error@+1 {{on mesh axis 'expert' makes replicate of partial, but its types say 'tensor<2x3x5xf32, #moe.layout<data = partial, expert = shard(0)>>' and 'tensor<2x3x5xf32, #moe.layout<data = replicate, expert = replicate>>'}}
     %sum = moe.all_reduce %grad {axes = ["data", "expert"]} : (tensor<2x3x5xf32, #experts>) -> tensor<2x3x5xf32, #whole>
     return %sum : tensor<2x3x5xf32, #whole>
@@ -23,6 +25,8 @@ module attributes {moe.mesh = #moe.mesh<data = 2, expert = 2>} {
 module attributes {moe.mesh = #moe.mesh<data = 2, expert = 2>} {
   func.func @twice(%grad: tensor<2x3x5xf32, #summand>) -> tensor<2x3x5xf32, #experts> {
     %sum = moe.all_reduce %grad {axes = ["data"], moe.inserted_by = "insert-update"} : (tensor<2x3x5xf32, #summand>) -> tensor<2x3x5xf32, #experts>
+    // expected-note@+4 {{its result by ranks, 4x3x5}}
+    // expected-note@+3 {{its operand by ranks, 4x3x5}}
     // expected-error@+2 {{on mesh axis 'data' makes replicate of partial, but its types say}}
     // expected-note@+1 {{its operand is replicate (from insert-update)}}
     %again = moe.all_reduce %sum {axes = ["data"]} : (tensor<2x3x5xf32, #experts>) -> tensor<2x3x5xf32, #experts>
