@@ -5,8 +5,8 @@
 //===----------------------------------------------------------------------------------------------------------------===//
 
 #include "frontend/onnx/Import.h"
+#include "frontend/onnx/ElementWidths.h"
 #include "frontend/onnx/ExportNames.h"
-#include "frontend/onnx/FloatWidths.h"
 #include "frontend/onnx/IndexBounds.h"
 #include "frontend/onnx/Limits.h"
 #include "frontend/onnx/Program.h"
@@ -158,7 +158,7 @@ OwningOpRef<ModuleOp> importOnnx(MLIRContext &context, const std::string &path, 
   if (!complete || diagnostics.size() > before)
     return {};
   eraseUnreadStates(*module);
-  if (useFloat32(*module))
+  if (useKernelTypes(*module))
     diagnostics.push_back({"this model is float64 and will be computed in float32", model->path(),
                            "there are no kernels of float64; weights are trained and saved in float32",
                            "nothing if that will do; `precision.compute` says what is computed in fewer bits",

@@ -79,10 +79,17 @@ bool Model::readElements(const onnx::TensorProto &tensor, std::string &elements)
   case onnx::TensorProto::INT32:
     append<int32_t>(elements, tensor.int32_data());
     break;
+  case onnx::TensorProto::UINT32:
+    append<uint32_t>(elements, tensor.uint64_data());
+    break;
   case onnx::TensorProto::FLOAT16:
   case onnx::TensorProto::BFLOAT16:
+  case onnx::TensorProto::INT16:
+  case onnx::TensorProto::UINT16:
     append<uint16_t>(elements, tensor.int32_data());
     break;
+  case onnx::TensorProto::INT8:
+  case onnx::TensorProto::UINT8:
   case onnx::TensorProto::BOOL:
     append<uint8_t>(elements, tensor.int32_data());
     break;

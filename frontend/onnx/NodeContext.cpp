@@ -10,6 +10,7 @@
 #include "mlir/IR/Verifier.h"
 #include "llvm/ADT/STLExtras.h"
 #include "llvm/Support/xxhash.h"
+#include <algorithm>
 #include <charconv>
 #include <cmath>
 
@@ -25,6 +26,8 @@ Attribute extremeOfNothing(Builder &builder, Type element, bool maximum) {
   const unsigned width = element.getIntOrFloatBitWidth();
   if (width == 1)
     return builder.getBoolAttr(!maximum);
+  if (element.isUnsignedInteger())
+    return builder.getIntegerAttr(element, maximum ? llvm::APInt::getMinValue(width) : llvm::APInt::getMaxValue(width));
   return builder.getIntegerAttr(element, maximum ? llvm::APInt::getSignedMinValue(width)
                                                  : llvm::APInt::getSignedMaxValue(width));
 }
@@ -302,8 +305,21 @@ RankedTensorType NodeContext::type(llvm::ArrayRef<int64_t> shape, Type element) 
 
 Value NodeContext::splat(RankedTensorType type, double value) {
   Type element = type.getElementType();
-  Attribute number = isa<FloatType>(element) ? Attribute(builder.getFloatAttr(element, value))
-                                             : Attribute(builder.getIntegerAttr(element, static_cast<int64_t>(value)));
+  Attribute number;
+  if (isa<FloatType>(element)) {
+    number = builder.getFloatAttr(element, value);
+  } else {
+    // All bits of an unsigned number are written as -1 too.
+    const unsigned width = element.getIntOrFloatBitWidth();
+    const double end = std::ldexp(1.0, static_cast<int>(std::min(width, 63U)));
+    if (std::trunc(value) != value || value < -std::ldexp(1.0, static_cast<int>(width) - 1) || value >= end) {
+      fail("its operand of integers would meet the number " + llvm::Twine(std::to_string(value)) +
+           ", which their type does not have");
+      value = 0;
+    }
+    number = builder.getIntegerAttr(element, llvm::APInt(width, static_cast<uint64_t>(static_cast<int64_t>(value)),
+                                                         /*isSigned=*/true, /*implicitTrunc=*/true));
+  }
   return make<ir::ConstantOp>(type, DenseElementsAttr::get(type, number));
 }
 

@@ -101,6 +101,16 @@ Type elementType(int32_t dataType, Builder &builder) {
     return builder.getI64Type();
   case onnx::TensorProto::INT32:
     return builder.getI32Type();
+  case onnx::TensorProto::INT16:
+    return builder.getIntegerType(16);
+  case onnx::TensorProto::INT8:
+    return builder.getIntegerType(8);
+  case onnx::TensorProto::UINT32:
+    return builder.getIntegerType(32, /*isSigned=*/false);
+  case onnx::TensorProto::UINT16:
+    return builder.getIntegerType(16, /*isSigned=*/false);
+  case onnx::TensorProto::UINT8:
+    return builder.getIntegerType(8, /*isSigned=*/false);
   case onnx::TensorProto::BOOL:
     return builder.getI1Type();
   default:

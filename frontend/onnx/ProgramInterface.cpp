@@ -98,7 +98,7 @@ bool Program::addArguments(llvm::SmallVectorImpl<Type> &types, llvm::SmallVector
       session.diagnostics.push_back({"input '" + input.name() + "' has an element type that moec does not know",
                                      session.model.path(),
                                      onnx::TensorProto::DataType_Name(input.type().tensor_type().elem_type()),
-                                     "use int64, int32, bool or float"});
+                                     "use floats of 16, 32 or 64 bits, bool, int8 to int64, or uint8 to uint32"});
       complete = false;
       continue;
     }

@@ -5,6 +5,7 @@
 //===----------------------------------------------------------------------------------------------------------------===//
 
 #include "frontend/onnx/States.h"
+#include "frontend/onnx/ElementWidths.h"
 #include "frontend/onnx/Program.h"
 #include "frontend/recipe/RecipeNames.h"
 #include "ir/StateElements.h"
@@ -221,12 +222,14 @@ Attribute StateTable::initial(const onnx::TensorProto &tensor, RankedTensorType 
     return drawn;
   }
   std::optional<Storage> place = model.storage(tensor);
-  if (place && !type.getElementType().isF64())
+  // Plans read floats of up to 32 bits, and integers as they hold them.
+  const Type stored = type.getElementType();
+  if (place && (isa<FloatType>(stored) ? !stored.isF64() : stored == heldElement(stored)))
     return builder.getDictionaryAttr(
         {builder.getNamedAttr("file", builder.getStringAttr(place->location)),
          builder.getNamedAttr("offset", builder.getI64IntegerAttr(static_cast<int64_t>(place->offset))),
          builder.getNamedAttr("bytes", builder.getI64IntegerAttr(static_cast<int64_t>(place->bytes))),
-         builder.getNamedAttr("stored", TypeAttr::get(type.getElementType()))});
+         builder.getNamedAttr("stored", TypeAttr::get(stored))});
   std::string elements;
   if (type.getNumElements() > kInlineLimit || !model.readElements(tensor, elements)) {
     unreadable.push_back(&tensor);
@@ -235,44 +238,36 @@ Attribute StateTable::initial(const onnx::TensorProto &tensor, RankedTensorType 
   return builder.getDictionaryAttr({builder.getNamedAttr("data", toAttribute(type, elements))});
 }
 
-/// Floats of any width as those of `held`, a type of float32; all else as it is.
-static DenseElementsAttr inFloat32(DenseElementsAttr elements, RankedTensorType held) {
-  if (elements.getType() == held)
-    return elements;
-  auto values = llvm::map_to_vector(elements.getValues<APFloat>(),
-                                    [](const APFloat &value) { return static_cast<float>(value.convertToDouble()); });
-  return DenseElementsAttr::get(held, llvm::ArrayRef<float>(values));
-}
-
 /// The elements of a frozen matrix that could be a mask: booleans, zeros and ones, or numbers of which some are far
-/// below zero, as those of the type `held`. Null for all else.
-ElementsAttr StateTable::maskElements(const onnx::TensorProto &tensor, RankedTensorType type, RankedTensorType held) {
+/// below zero, as the state holds them. Null for all else.
+ElementsAttr StateTable::maskElements(const onnx::TensorProto &tensor, RankedTensorType type) {
   bool isDrawn = initialization.isBound(tensor.name()) && initialization.draws();
   if (isDrawn || type.getRank() < 2 || type.getNumElements() > kMaskLimit)
     return {};
   std::string elements;
-  bool isBool = type.getElementType().isInteger(1);
-  if ((!isBool && !isa<FloatType>(type.getElementType())) || !model.readElements(tensor, elements))
+  const Type element = type.getElementType();
+  const bool isFloat = isa<FloatType>(element);
+  if ((!isFloat && element.getIntOrFloatBitWidth() > 8) || !model.readElements(tensor, elements))
     return {};
   DenseElementsAttr attribute = toAttribute(type, elements);
-  if (isBool)
-    return attribute;
+  if (!isFloat)
+    return llvm::all_of(attribute.getValues<APInt>(), [](const APInt &value) { return value.ule(1); })
+               ? heldElements(attribute)
+               : ElementsAttr();
   bool isFlags = true, hides = false;
   for (const APFloat &element : attribute.getValues<APFloat>()) {
     double value = element.convertToDouble();
     isFlags = isFlags && (value == 0 || value == 1);
     hides = hides || value <= -1e4;
   }
-  return isFlags || hides ? inFloat32(attribute, held) : ElementsAttr();
+  return isFlags || hides ? heldElements(attribute) : ElementsAttr();
 }
 
 /// Elements of a list in the file as the state holds them.
-static Attribute asHeld(Attribute initial, RankedTensorType held, Builder &builder) {
+static Attribute asHeld(Attribute initial, Builder &builder) {
   auto entries = dyn_cast_if_present<DictionaryAttr>(initial);
   auto data = entries ? entries.getAs<DenseElementsAttr>("data") : DenseElementsAttr();
-  if (!data)
-    return initial;
-  return builder.getDictionaryAttr({builder.getNamedAttr("data", inFloat32(data, held))});
+  return data ? builder.getDictionaryAttr({builder.getNamedAttr("data", heldElements(data))}) : initial;
 }
 
 /// Whether a vector of numbers is 0, 1, 2, …: exporters fold ranges into initializers.
@@ -295,16 +290,15 @@ ir::StateOp StateTable::get(const onnx::TensorProto &tensor, RankedTensorType ty
     ambiguous.push_back(&tensor);
   Location loc = NameLoc::get(builder.getStringAttr(tensor.name()));
   // What the file keeps in 16 or 64 bits is trained, and saved, in float32.
-  const bool isFloat = isa<FloatType>(type.getElementType());
-  auto held = isFloat ? RankedTensorType::get(type.getShape(), builder.getF32Type()) : type;
+  auto held = RankedTensorType::get(type.getShape(), heldElement(type.getElementType()));
   state = ir::StateOp::create(builder, loc, builder.getStringAttr(tensor.name()), TypeAttr::get(held),
                               ir::StateKindAttr::get(builder.getContext(), stateKind.value_or(ir::StateKind::Frozen)),
-                              asHeld(initial(tensor, type), held, builder), /*of=*/nullptr,
+                              asHeld(initial(tensor, type), builder), /*of=*/nullptr,
                               /*bucket=*/nullptr, /*offset=*/nullptr,
                               /*checkpointed=*/stateKind == ir::StateKind::Parameter ? builder.getUnitAttr() : nullptr,
                               /*members=*/nullptr);
   if (stateKind == ir::StateKind::Frozen)
-    if (ElementsAttr elements = maskElements(tensor, type, held))
+    if (ElementsAttr elements = maskElements(tensor, type))
       state->setAttr(ir::kElementsAttr, elements);
   if (stateKind == ir::StateKind::Frozen && counts(tensor, type))
     state->setAttr(ir::kCountsAttr, builder.getUnitAttr());
@@ -384,13 +378,13 @@ void StateTable::report(std::vector<Diagnostic> &diagnostics) const {
                            "possibly with rows cleared by ScatterND",
                            "store initial values in the file instead"});
   for (const onnx::TensorProto *tensor : unreadable)
-    diagnostics.push_back({"a plan cannot take '" + tensor->name() + "' " + shapeText(*tensor) + " from the file",
-                           model.path(),
-                           onnx::TensorProto::DataType_Name(tensor->data_type()) + " stored as " +
-                               (tensor->has_raw_data() || tensor->external_data_size() > 0 ? "raw data" : "a list") +
-                               "; of more than " + std::to_string(kInlineLimit) +
-                               " elements, plans read raw data of float32, bfloat16, float16, integers and booleans",
-                           "export the weights in float32 as raw data"});
+    diagnostics.push_back(
+        {"a plan cannot take '" + tensor->name() + "' " + shapeText(*tensor) + " from the file", model.path(),
+         onnx::TensorProto::DataType_Name(tensor->data_type()) + " stored as " +
+             (tensor->has_raw_data() || tensor->external_data_size() > 0 ? "raw data" : "a list") + "; of more than " +
+             std::to_string(kInlineLimit) +
+             " elements, plans read raw data of float32, bfloat16, float16, int64, int32 and booleans",
+         "export the weights in float32 as raw data"});
   if (ambiguous.empty())
     return;
   std::string list;

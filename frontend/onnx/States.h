@@ -60,8 +60,7 @@ private:
   void reportTies(std::vector<Diagnostic> &diagnostics) const;
   std::optional<ir::StateKind> kind(const onnx::TensorProto &tensor);
   mlir::Attribute initial(const onnx::TensorProto &tensor, mlir::RankedTensorType type);
-  mlir::ElementsAttr maskElements(const onnx::TensorProto &tensor, mlir::RankedTensorType type,
-                                  mlir::RankedTensorType held);
+  mlir::ElementsAttr maskElements(const onnx::TensorProto &tensor, mlir::RankedTensorType type);
   bool counts(const onnx::TensorProto &tensor, mlir::RankedTensorType type) const;
 
   const Model &model;

@@ -102,7 +102,8 @@ public:
       std::string place = prefix;
       place.append(prefix.empty() ? "" : ".").append(key);
       fail(value, "unknown key '" + place + "'", "valid keys here are " + llvm::join(valid, ", "),
-           suggestion(key, valid));
+           place == "data" ? "a plan is for any data: say which to `moerun train PLAN --data FILE`"
+                           : suggestion(key, valid));
     }
   }
 

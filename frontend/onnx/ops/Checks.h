@@ -22,6 +22,11 @@ inline bool mayList(NodeContext &n, int64_t count) {
   return !n.failed();
 }
 
+/// Whether ONNX has indices of this element type; narrower ones would not hold what is computed with them.
+inline bool isIndex(mlir::Type element) {
+  return element.isSignlessInteger(32) || element.isSignlessInteger(64);
+}
+
 /// `count` operands broadcast to their common shape; empty if that failed or the node has fewer or more.
 inline llvm::SmallVector<mlir::Value> broadcastOperands(NodeContext &n, int count) {
   for (int i = 0; i < count; ++i)

@@ -26,7 +26,7 @@ struct Rows {
 Rows rowsOfTuples(NodeContext &n, llvm::ArrayRef<int64_t> extents, Value indices, int64_t batchDims) {
   Shape shape = n.shape(indices);
   const auto rank = static_cast<int64_t>(extents.size());
-  if (!isa<IntegerType>(n.element(indices)) || shape.empty() || batchDims < 0 ||
+  if (!isIndex(n.element(indices)) || shape.empty() || batchDims < 0 ||
       batchDims >= static_cast<int64_t>(shape.size()) || batchDims + shape.back() > rank ||
       extents.take_front(batchDims) != llvm::ArrayRef(shape).take_front(batchDims)) {
     n.fail("the indices do not fit the dimensions of the data");
@@ -60,7 +60,7 @@ Rows rowsOfTuples(NodeContext &n, llvm::ArrayRef<int64_t> extents, Value indices
 /// Index `indices` [i…] along `axis` of a tensor of `extents`, the other coordinates being those of the index itself.
 Rows rowsOfElements(NodeContext &n, llvm::ArrayRef<int64_t> extents, Value indices, int64_t axis) {
   Shape shape = n.shape(indices);
-  bool fits = isa<IntegerType>(n.element(indices)) && shape.size() == extents.size();
+  bool fits = isIndex(n.element(indices)) && shape.size() == extents.size();
   for (size_t d = 0; fits && d < shape.size(); ++d)
     fits = static_cast<int64_t>(d) == axis || shape[d] <= extents[d];
   if (!fits) {

@@ -5,7 +5,7 @@
 //===----------------------------------------------------------------------------------------------------------------===//
 
 #include "frontend/onnx/OpTable.h"
-#include "frontend/onnx/ops/Support.h"
+#include "frontend/onnx/ops/Checks.h"
 
 using namespace mlir;
 
@@ -51,8 +51,8 @@ Value gatherRows(NodeContext &n, Value table, Value index, std::optional<int64_t
 void gather(NodeContext &n) {
   Value x = n.input(0), index = n.input(1);
   int64_t rank = n.rank(x), axis = n.axis("axis", 0, rank);
-  if (!n.failed() && !isa<IntegerType>(n.element(index)))
-    n.fail("its indices are not integers");
+  if (!n.failed() && !isIndex(n.element(index)))
+    n.fail("its indices are not integers of 32 or 64 bits");
   if (n.failed())
     return n.output(0, {});
   Shape extents = n.shape(x);

@@ -5,7 +5,7 @@
 //===----------------------------------------------------------------------------------------------------------------===//
 
 #include "frontend/onnx/OpTable.h"
-#include "frontend/onnx/ops/Support.h"
+#include "frontend/onnx/ops/Checks.h"
 
 using namespace mlir;
 using moe::ir::ComparePredicate;
@@ -65,6 +65,8 @@ int64_t ignoredLabel(NodeContext &n) {
 bool hasClasses(NodeContext &n, Value scores, Value labels) {
   if (!n.failed() && (n.rank(scores) < 2 || n.rank(labels) != n.rank(scores) - 1))
     n.fail("scores must be [N, C, …] and labels [N, …]");
+  if (!n.failed() && !isIndex(n.element(labels)))
+    n.fail("its labels are not integers of 32 or 64 bits");
   return !n.failed();
 }
 

@@ -51,7 +51,11 @@ namespace {
 
 /// True if the integers are proven not to be negative by how they are computed; `depth` operations are looked at.
 bool isNonNegative(NodeContext &n, Value value, int depth = 12) {
-  if (isa<BlockArgument>(value))
+  const auto type = dyn_cast<IntegerType>(n.element(value));
+  if (type && type.isUnsigned())
+    return true;
+  // Narrow numbers may wrap around on their way.
+  if (isa<BlockArgument>(value) || !type || (type.getWidth() > 1 && type.getWidth() < 32))
     return false;
   if (std::optional<ir::HostTensor> known = n.program.evaluate(value))
     return !known->isFloat && llvm::all_of(known->ints, [](int64_t element) { return element >= 0; });
@@ -142,6 +146,8 @@ Value negated(NodeContext &n, Value x) {
 }
 
 Value magnitude(NodeContext &n, Value x) {
+  if (x && n.element(x).isUnsignedInteger())
+    return x;
   if (!x || isa<FloatType>(n.element(x)))
     return n.make<ir::AbsOp>(x);
   return n.make<ir::MaxOp>(x, negated(n, x));

@@ -79,6 +79,10 @@ TEST(Recipe, UnknownKeyNamesPlaceAndNearest) {
   EXPECT_EQ(found[0].what, "unknown key 'optimizer.lrr'");
   EXPECT_EQ(found[0].where, "r.yaml:3:8");
   EXPECT_EQ(found[0].remedy, "did you mean 'lr'?");
+  // Data are no part of a recipe, and no word for them is near another key.
+  found = errors("data: {path: tokens.bin}\n");
+  ASSERT_EQ(found.size(), 1u);
+  EXPECT_NE(found[0].remedy.find("moerun train PLAN --data FILE"), std::string::npos) << found[0].remedy;
 }
 
 TEST(Recipe, AllErrorsAtOnce) {

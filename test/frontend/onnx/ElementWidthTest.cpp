@@ -1,4 +1,4 @@
-//===- FloatWidthTest.cpp - Models whose floats are not of 32 bits ------------------------------------------------===//
+//===- ElementWidthTest.cpp - Models whose numbers are not of the types of kernels --------------------------------===//
 //
 // Part of the moec project, under the Apache License v2.0.
 //
@@ -45,7 +45,7 @@ void cast(TestModel &m, const std::string &from, const std::string &to, int64_t 
 }
 
 // Buckets of parameters, gradients and moments are float32: a parameter of another type fitted none.
-TEST(FloatWidth, NarrowFloatsAreHeldInFloat32) {
+TEST(ElementWidth, NarrowFloatsAreHeldInFloat32) {
   for (bool raw : {false, true}) {
     TestModel m;
     m.input("x", {2}, onnx::TensorProto::BFLOAT16);
@@ -74,7 +74,7 @@ TEST(FloatWidth, NarrowFloatsAreHeldInFloat32) {
 }
 
 // No target has kernels of float64: all of the program is float32, and so is what is trained; the user is told.
-TEST(FloatWidth, DoublesAreComputedInFloat32) {
+TEST(ElementWidth, DoublesAreComputedInFloat32) {
   for (bool raw : {false, true}) {
     TestModel m;
     m.input("x", {2}, onnx::TensorProto::DOUBLE);
@@ -110,7 +110,7 @@ TEST(FloatWidth, DoublesAreComputedInFloat32) {
 }
 
 // The same for float16; widening it loses nothing, and there is nothing to be told.
-TEST(FloatWidth, HalvesAreComputedInFloat32) {
+TEST(ElementWidth, HalvesAreComputedInFloat32) {
   TestModel m;
   m.input("x", {2}, onnx::TensorProto::FLOAT16);
   onnx::TensorProto &weight = m.weight("w", {2}, {});
@@ -128,7 +128,7 @@ TEST(FloatWidth, HalvesAreComputedInFloat32) {
 }
 
 // 2^24 + 1 is no float32: shapes are computed before anything is narrowed. Nothing of the model's numbers is lost.
-TEST(FloatWidth, ShapesAreComputedInDoubles) {
+TEST(ElementWidth, ShapesAreComputedInDoubles) {
   TestModel m;
   m.input("x", {2});
   constant(m, "large", 16777217.0);
@@ -148,7 +148,7 @@ TEST(FloatWidth, ShapesAreComputedInDoubles) {
 }
 
 // Plans read float32 and 16 bits from the file; doubles travel in the plan, which has limits.
-TEST(FloatWidth, RefusesLargeDoubles) {
+TEST(ElementWidth, RefusesLargeDoubles) {
   TestModel m;
   const int64_t rows = (int64_t(1) << 22) + 1;
   m.input("x", {rows}, onnx::TensorProto::DOUBLE);
@@ -169,7 +169,7 @@ TEST(FloatWidth, RefusesLargeDoubles) {
 }
 
 // A model in 16 bits has its masks in 16 bits: attention is found by what they hide.
-TEST(FloatWidth, MasksOfAnyWidthAreKnown) {
+TEST(ElementWidth, MasksOfAnyWidthAreKnown) {
   for (int type : {onnx::TensorProto::FLOAT, onnx::TensorProto::BFLOAT16, onnx::TensorProto::DOUBLE}) {
     TestModel m;
     m.input("x", {2, 2}, type);
@@ -193,6 +193,43 @@ TEST(FloatWidth, MasksOfAnyWidthAreKnown) {
     ASSERT_TRUE(elements);
     EXPECT_EQ(elements.getType(), stateOf(m, "mask").getTensorType());
     EXPECT_LT(elements.getValues<float>()[1], -1e38F);
+  }
+}
+
+// 200 + 200 of bytes is 144, and -100 - 100 of signed ones is 56; a table of 5000 bytes is no shape and stays a state.
+TEST(ElementWidth, NarrowIntegersWrapAsTheirTypeDoes) {
+  TestModel m;
+  m.input("x", {2}, onnx::TensorProto::UINT8);
+  m.input("s", {1}, onnx::TensorProto::INT8);
+  m.nodes.add("Add", {"x", "x"}, "y");
+  m.nodes.add("Add", {"s", "s"}, "t");
+  onnx::TensorProto &table = m.weight("table", {5000}, {});
+  table.set_data_type(onnx::TensorProto::UINT8);
+  table.set_raw_data(std::string(5000, char(200)));
+  m.nodes.add("ReduceMax", {"table"}, "most", {{"keepdims", int64_t(0)}});
+  for (const char *name : {"y", "t", "most"})
+    m.output(name);
+  ASSERT_TRUE(m.import()) << m.messages();
+  EXPECT_TRUE(stateOf(m, "table").getTensorType().getElementType().isSignlessInteger(32));
+  m.module->walk([](mlir::Operation *op) {
+    for (mlir::Type type : op->getResultTypes())
+      EXPECT_GE(mlir::getElementTypeOrSelf(type).getIntOrFloatBitWidth(), 32U);
+  });
+  auto results = m.run({{200.0, 100.0}, {-100.0}});
+  EXPECT_EQ(results["y"], (std::vector<double>{144.0, 200.0}));
+  EXPECT_EQ(results["t"], std::vector<double>{56.0});
+  EXPECT_EQ(results["most"], std::vector<double>{200.0});
+}
+
+// The number is converted to the integer type: of infinity that is undefined behaviour, of a fraction another number.
+TEST(ElementWidth, IntegersDoNotMeetNumbersThatTheirTypeLacks) {
+  for (const char *op : {"IsInf", "Elu"}) {
+    TestModel m;
+    m.input("x", {2}, onnx::TensorProto::INT64);
+    m.nodes.add(op, {"x"}, "y", {{"alpha", 0.5F}});
+    m.output("y");
+    EXPECT_FALSE(m.import()) << op;
+    EXPECT_NE(m.messages().find(op), std::string::npos) << m.messages();
   }
 }
 
