@@ -384,7 +384,7 @@ void StateTable::report(std::vector<Diagnostic> &diagnostics) const {
              (tensor->has_raw_data() || tensor->external_data_size() > 0 ? "raw data" : "a list") + "; of more than " +
              std::to_string(kInlineLimit) +
              " elements, plans read raw data of float32, bfloat16, float16, int64, int32 and booleans",
-         "export the weights in float32 as raw data"});
+         isFloat(*tensor) ? "export the weights in float32 as raw data" : "export it in int32 or int64 as raw data"});
   if (ambiguous.empty())
     return;
   std::string list;

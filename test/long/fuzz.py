@@ -39,7 +39,7 @@ def fuzz(target):
     shutil.rmtree(findings, ignore_errors=True)
     for folder in (found, findings):
         folder.mkdir(parents=True)
-    words = [BUILD / "test" / f"fuzz_{target}", f"-max_total_time={SECONDS}", "-timeout=120", "-report_slow_units=120", "-rss_limit_mb=2048", 
+    words = [BUILD / "test" / f"fuzz_{target}", f"-max_total_time={SECONDS}", "-timeout=120", "-report_slow_units=120", "-rss_limit_mb=2048",
              "-malloc_limit_mb=1024", "-max_len=65536", "-print_final_stats=1", f"-artifact_prefix={findings}/"]  # fmt: skip
     dictionary = HERE / "dict" / f"{target}.dict"
     words += [f"-dict={dictionary}"] if dictionary.exists() else []

@@ -168,6 +168,20 @@ TEST(ElementWidth, RefusesLargeDoubles) {
   EXPECT_NE(m.messages().find("export the weights in float32"), std::string::npos) << m.messages();
 }
 
+// So do bytes, and the advice for them is another one.
+TEST(ElementWidth, RefusesLargeTablesOfBytes) {
+  TestModel m;
+  const int64_t rows = (int64_t(1) << 22) + 1;
+  m.input("x", {1});
+  onnx::TensorProto &table = m.weight("t", {rows}, {});
+  table.set_data_type(onnx::TensorProto::INT8);
+  table.set_raw_data(std::string(static_cast<size_t>(rows), '\1'));
+  m.nodes.add("Cast", {"t"}, "y", {{"to", int64_t(onnx::TensorProto::FLOAT)}});
+  m.output("y");
+  EXPECT_FALSE(m.import());
+  EXPECT_NE(m.messages().find("export it in int32 or int64"), std::string::npos) << m.messages();
+}
+
 // A model in 16 bits has its masks in 16 bits: attention is found by what they hide.
 TEST(ElementWidth, MasksOfAnyWidthAreKnown) {
   for (int type : {onnx::TensorProto::FLOAT, onnx::TensorProto::BFLOAT16, onnx::TensorProto::DOUBLE}) {
