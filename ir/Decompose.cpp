@@ -8,6 +8,7 @@
 #include "ir/TensorBuilder.h"
 
 #include "llvm/ADT/Sequence.h"
+#include "llvm/Support/MathExtras.h"
 #include <cmath>
 #include <numbers>
 
@@ -31,27 +32,59 @@ MOE_DECOMPOSE(GeluOp) {
   return Values{b.mul(b.mul(x, 0.5), b.add(inner, 1.0))};
 }
 
-MOE_DECOMPOSE(CumsumOp) {
-  TensorBuilder b(builder, getLoc());
-  RankedTensorType type = getType();
-  int64_t dim = static_cast<int64_t>(getDim()), rank = type.getRank();
-  // y[…, i, …] = sum over j of x[…, j, …] where j precedes i; j becomes a new last dimension.
-  SmallVector<int64_t> shape(type.getShape());
+/// y[…, i, …] = sum over j of x[…, j, …], where j precedes i along `dim`.
+static Value maskedSums(TensorBuilder &b, Value x, int64_t dim, bool exclusive, bool reverse) {
+  RankedTensorType type = typeOf(x);
+  const int64_t rank = type.getRank();
+  // j becomes a new last dimension. `broadcast` keeps dimensions in order: bring the summed one to the end first.
+  SmallVector<int64_t> shape(type.getShape()), last;
   shape.push_back(type.getDimSize(dim));
-  // `broadcast` keeps dimensions in order: bring the summed one to the end first.
-  SmallVector<int64_t> last;
   for (int64_t d = 0; d < rank; ++d)
     if (d != dim)
       last.push_back(d);
   SmallVector<int64_t> kept = last;
   last.push_back(dim);
   kept.push_back(rank);
-  Value terms = b.broadcast(b.transpose(getInput(), last), shape, kept);
-  RankedTensorType indices = withElement(typeOf(terms), builder.getI32Type());
-  ComparePredicate precedes = getReverse() ? (getExclusive() ? ComparePredicate::GT : ComparePredicate::GE)
-                                           : (getExclusive() ? ComparePredicate::LT : ComparePredicate::LE);
+  Value terms = b.broadcast(b.transpose(x, last), shape, kept);
+  RankedTensorType indices = withElement(typeOf(terms), b.builder.getI32Type());
+  ComparePredicate precedes = reverse ? (exclusive ? ComparePredicate::GT : ComparePredicate::GE)
+                                      : (exclusive ? ComparePredicate::LT : ComparePredicate::LE);
   Value counted = b.compare(precedes, b.iota(indices, rank), b.iota(indices, dim));
-  return Values{b.reduceLast(ReduceKind::Sum, b.select(counted, terms, b.splatLike(terms, 0.0)))};
+  return b.reduceLast(ReduceKind::Sum, b.select(counted, terms, b.splatLike(terms, 0.0)));
+}
+
+MOE_DECOMPOSE(CumsumOp) {
+  TensorBuilder b(builder, getLoc());
+  RankedTensorType type = getType();
+  constexpr int64_t chunk = 16, mostPairs = 4 * chunk;
+  const auto dim = static_cast<int64_t>(getDim());
+  const int64_t rank = type.getRank(), length = type.getDimSize(dim), chunks = llvm::divideCeil(length, chunk);
+  if (length <= mostPairs)
+    return Values{maskedSums(b, getInput(), dim, getExclusive(), getReverse())};
+
+  // Sums within chunks, and of all chunks before, which this operation says again. Narrow floats are rounded once.
+  Value x = getInput();
+  const bool narrow = isa<FloatType>(type.getElementType()) && type.getElementTypeBitWidth() < 32;
+  if (narrow)
+    x = b.cast(x, builder.getF32Type());
+  const SmallVector<int64_t> zeros(rank), ones(rank, 1);
+  SmallVector<int64_t> more(rank), padded(type.getShape()), split(type.getShape()), whole;
+  more[dim] = chunks * chunk - length;
+  padded[dim] = chunks * chunk;
+  split[dim] = chunks;
+  split.insert(split.begin() + dim + 1, chunk);
+  for (int64_t d = 0; d <= rank; ++d)
+    if (d != dim + 1)
+      whole.push_back(d);
+  if (more[dim] > 0)
+    x = b.make<PadOp>(x, zeros, more, zeros);
+  x = b.reshape(x, split);
+  Value before = CumsumOp::create(builder, getLoc(), b.reduce(ReduceKind::Sum, x, {dim + 1}), dim, true, getReverse());
+  Value sums = b.add(maskedSums(b, x, dim + 1, getExclusive(), getReverse()), b.broadcast(before, split, whole));
+  sums = b.reshape(sums, padded);
+  if (more[dim] > 0)
+    sums = b.make<SliceOp>(sums, zeros, type.getShape(), ones);
+  return Values{narrow ? b.cast(sums, type.getElementType()) : sums};
 }
 
 MOE_DECOMPOSE(DropoutOp) {

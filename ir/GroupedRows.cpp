@@ -7,7 +7,6 @@
 #include "ir/GroupedRows.h"
 
 #include "ir/Infer.h"
-#include "ir/TensorBuilder.h"
 
 #include <algorithm>
 
@@ -20,6 +19,9 @@ int64_t mostBlocks(int64_t choices, int64_t experts, int64_t block) {
   int64_t busy = std::min(experts, choices);
   return (choices - busy) / block + busy;
 }
+
+/// Numbers of choices of a group are scattered as float32 (DecomposeRows.cpp).
+static constexpr int64_t kMostChoices = int64_t{1} << 24;
 
 //===----------------------------------------------------------------------------------------------------------------===//
 // group_rows
@@ -44,64 +46,13 @@ LogicalResult GroupRowsOp::inferReturnTypes(MLIRContext *context, std::optional<
     return emitOptionalError(loc, "group_rows needs experts and rows in a block, got ", experts, " and ", block);
   if (parts < 1 || experts % parts != 0)
     return emitOptionalError(loc, "group_rows cannot make ", parts, " parts of ", experts, " experts");
+  if (expert.getDimSize(1) * expert.getDimSize(2) > kMostChoices)
+    return emitOptionalError(loc, "group_rows numbers at most ", kMostChoices, " choices of a group, got ", expert);
   int64_t groups = expert.getDimSize(0);
   int64_t blocks = parts * mostBlocks(expert.getDimSize(1) * expert.getDimSize(2), experts / parts, block);
   results.assign(
       {expert, RankedTensorType::get({1, groups, blocks * block}, i32), RankedTensorType::get({groups, blocks}, i32)});
   return inferLayouts(loc, layoutRule(adaptor), adaptor.getOperands(), results);
-}
-
-FailureOr<SmallVector<Value>> GroupRowsOp::decompose(OpBuilder &builder) {
-  TensorBuilder b(builder, getLoc());
-  RankedTensorType type = typeOf(getExpert()), token = typeOf(getToken()), blocks = typeOf(getBlockExpert());
-  int64_t groups = type.getDimSize(0), choices = type.getDimSize(1) * type.getDimSize(2);
-  auto experts = static_cast<int64_t>(getExperts()), parts = static_cast<int64_t>(getParts());
-  const int64_t partExperts = experts / parts, partBlocks = blocks.getDimSize(1) / parts;
-  auto block = static_cast<double>(getBlock());
-  Value chosen = b.reshape(getExpert(), {groups, choices});
-  auto count = [&](Value condition, int64_t dim) {
-    RankedTensorType numbers = withElement(typeOf(condition), type.getElementType());
-    return b.reduce(ReduceKind::Sum, b.select(condition, b.splat(numbers, 1), b.splat(numbers, 0)), {dim});
-  };
-
-  // Where the rows of each expert start, [G,parts,experts of a part], in blocks: those that the experts before it take,
-  // and all parts before.
-  SmallVector<int64_t> hits{groups, choices, experts};
-  Value each = b.broadcast(chosen, hits, {0, 1});
-  Value sizes = count(b.compare(ComparePredicate::EQ, each, b.iota(typeOf(each), 2)), 1);
-  Value needed = b.div(b.add(sizes, block - 1), b.splatLike(sizes, block));
-  needed = b.reshape(needed, {groups, parts, partExperts});
-  Value last = CumsumOp::create(builder, getLoc(), needed, 2, false, false);
-  Value before = b.mul(b.iota(typeOf(last), 1), static_cast<double>(partBlocks));
-  Value first = b.reshape(b.add(b.sub(last, needed), before), {groups, experts});
-
-  // Slot of each choice: the start of its expert's rows, and the earlier choices of this expert.
-  SmallVector<int64_t> pairs{groups, choices, choices};
-  Value own = b.broadcast(chosen, pairs, {0, 1}), other = b.broadcast(chosen, pairs, {0, 2});
-  Value earlier = b.compare(ComparePredicate::LT, b.iota(typeOf(own), 2), b.iota(typeOf(own), 1));
-  Value rank = count(b.conj(b.compare(ComparePredicate::EQ, own, other), earlier), 2);
-  Value isOwn = b.compare(ComparePredicate::EQ, each, b.iota(typeOf(each), 2));
-  Value starts = b.broadcast(first, hits, {0, 2});
-  Value start = b.reduce(ReduceKind::Sum, b.select(isOwn, starts, b.splatLike(starts, 0)), {2});
-  Value row = b.add(b.mul(start, block), rank);
-  Value absent = b.compare(ComparePredicate::LT, chosen, b.splatLike(chosen, 0));
-  Value slot = b.select(absent, b.splatLike(row, -1), row);
-
-  // The only choice, if any, that has each row.
-  SmallVector<int64_t> places{groups, token.getDimSize(2), choices};
-  Value rowOf = b.broadcast(slot, places, {0, 2});
-  RankedTensorType numbers = typeOf(rowOf);
-  Value holds = b.compare(ComparePredicate::EQ, rowOf, b.iota(numbers, 1));
-  Value holder = b.reduce(ReduceKind::Max, b.select(holds, b.iota(numbers, 2), b.splat(numbers, -1)), {2});
-
-  // A block belongs to the first expert of its part whose rows end after it.
-  SmallVector<int64_t> ends{groups, parts, partBlocks, partExperts};
-  Value end = b.broadcast(last, ends, {0, 1, 3});
-  Value expertOf = count(b.compare(ComparePredicate::LE, end, b.iota(typeOf(end), 2)), 3);
-  Value none = b.compare(ComparePredicate::GE, expertOf, b.splatLike(expertOf, static_cast<double>(partExperts)));
-  Value blockExpert = b.select(none, b.splatLike(expertOf, -1), expertOf);
-  return SmallVector<Value>{b.reshape(slot, type.getShape()), b.reshape(holder, token.getShape()),
-                            b.reshape(blockExpert, blocks.getShape())};
 }
 
 //===----------------------------------------------------------------------------------------------------------------===//

@@ -2,13 +2,14 @@
 
 An exported Mixtral (128 tokens choose 2 of 4 experts, 64 -> 2 x 96 -> 64, two layers), with the weights of all experts in
 one initializer, as it was exported, and in one for each expert. On 2 to 8 ranks that are threads, with every --fsdp,
-against the plan of one rank: losses, gradients and weights of three updates, under the names of the initializers.
-Tolerance: float32 sums in another order, as in mesh_plans.py. Then what each rank has and does: state, floating-point
-operations, what is sent; checkpoints of four ranks that one rank resumes; and every model of `test/data/onnx` that has
-experts on as many ranks.
+and with a single choice that is weighted by its probability, against the plan of one rank: losses, gradients and weights
+of three updates, under the names of the initializers. Tolerance: float32 sums in another order, as in mesh_plans.py. Then
+what each rank has and does: state, floating-point operations, what is sent; bf16; checkpoints of four ranks that one rank
+resumes; and exports, which say nothing of ranks.
 """
 import json
 import os
+import pathlib
 import sys
 
 import numpy as np
@@ -56,8 +57,34 @@ def separate(path):
     onnx.save(model, path)
 
 
-def plan(model, ranks, experts, *flags, accumulate=1):
-    recipe = RECIPE | {"accumulate": accumulate}
+def single(path):
+    """The model whose tokens choose one expert, and weight it by its probability."""
+    model = onnx.load(source)
+    graph = model.graph
+    sizes = {"single.count": [1], "single.repeats": [1, 1, 1], "single.choices": [-1, 1, WIDTH]}
+    for name, size in sizes.items():
+        graph.initializer.append(numpy_helper.from_array(np.array(size, np.int64), name))
+    producers = {output: node for node in graph.node for output in node.output}
+    constants = {node.output[0]: numpy_helper.to_array(node.attribute[0].t).tolist() for node in graph.node if node.op_type == "Constant"}
+    constants |= {tensor.name: numpy_helper.to_array(tensor).tolist() for tensor in graph.initializer if len(tensor.dims) == 1 and tensor.dims[0] <= 3}
+    changed = 0
+    for node in graph.node:
+        given = constants.get(node.input[1]) if len(node.input) > 1 else None
+        if node.op_type == "TopK":
+            node.input[1], changed = "single.count", changed + 1
+        elif node.op_type == "Expand" and given == [1, CHOICES, 1]:
+            node.input[1], changed = "single.repeats", changed + 1
+        elif node.op_type == "Reshape" and given == [-1, CHOICES, WIDTH]:
+            node.input[1], changed = "single.choices", changed + 1
+        elif node.op_type == "Div" and node.input[0] in producers and producers[node.input[0]].op_type == "TopK":
+            node.op_type, changed = "Identity", changed + 1
+            del node.input[1]
+    assert changed == 4 * LAYERS, changed
+    onnx.save(model, path)
+
+
+def plan(model, ranks, experts, *flags, accumulate=1, **more):
+    recipe = RECIPE | {"accumulate": accumulate} | more
     words = ["--threads", 1, "--ranks", ranks, "--expert-parallel", experts, *flags, "--json"]
     return json.loads(lab.compile_plan(model, "plan.moe", BATCH, SEQ, *words, recipe=recipe).stdout)
 
@@ -73,22 +100,25 @@ def steps():
 
 
 separate("separate.onnx")
+single("single.onnx")
 for accumulate in (1, 2):
     shape = (UPDATES * accumulate, BATCH, SEQ)
     lab.save(f"inputs{accumulate}", {name: random.integers(0, 256, shape, dtype=np.int64) for name in ("input_ids", "labels")})
 
-for model, accumulate in ((source, 1), ("separate.onnx", 2)):
-    kind = "stacked" if model == source else "separate"
+MESHES = ((2, 1, "off"), (2, 2, "off"), (2, 2, "full"), (4, 1, "optimizer"), (4, 2, "off"), (4, 2, "optimizer"), (4, 4, "off"),
+          (4, 2, "full", "--recompute", "full"), (4, 4, "off", "--recompute", "full"), (8, 4, "full"), (8, 2, "optimizer"))  # fmt: skip
+MESHES_OF_SINGLE = ((2, 1, "full"), (2, 2, "off"), (4, 4, "full"))
+for model, accumulate in ((source, 1), ("separate.onnx", 2), ("single.onnx", 1)):
+    kind = "stacked" if model == source else model.removesuffix(".onnx")
     one = plan(model, 1, 1, accumulate=accumulate)
     logs, gradients, weights = train(1, accumulate)
     names = {name for name in weights if name.startswith(TABLES)}
-    report.check(len(names) == len(TABLES) * (1 if model == source else EXPERTS), f"{kind}: weights of experts {sorted(names)[:3]}")
+    report.check(len(names) == len(TABLES) * (EXPERTS if kind == "separate" else 1), f"{kind}: weights of experts {sorted(names)[:3]}")
     report.check(logs[0]["clip_factor"] < 1, f"{kind}: gradients are clipped")
     floor = 1e-7 * np.sqrt(sum(np.sum(value.astype(np.float64) ** 2) for value in gradients.values()))
     products = sum(step["flops"] for step in steps() if step["kind"].startswith("grouped_gemm"))
     of_experts = sum(weights[name].nbytes for name in names)
-    for ranks, experts, fsdp, *more in ((2, 1, "off"), (2, 2, "off"), (2, 2, "full"), (4, 1, "optimizer"), (4, 2, "off"), (4, 2, "optimizer"),
-                                        (4, 2, "full", "--recompute", "full"), (4, 4, "off", "--recompute", "full"), (8, 4, "full"), (8, 2, "optimizer")):  # fmt: skip
+    for ranks, experts, fsdp, *more in MESHES if model != "single.onnx" else MESHES_OF_SINGLE:
         name = f"{kind}, {ranks // experts} x {experts}, fsdp {fsdp}{' '.join(['', *more])}"
         made = plan(model, ranks, experts, "--fsdp", fsdp, *more, accumulate=accumulate)
         log, grads, state = train(ranks, accumulate)
@@ -131,4 +161,36 @@ for name, before, after in (("four, then one", (4, "--fsdp", "full"), (1,)), ("o
     report.check(all(half[key + slot].shape == shape for key, shape in shapes.items() for slot in ("", ".exp_avg")), f"{name}: a tensor for each expert")
     off = max(np.linalg.norm(done[key].astype(float) - value) / (1e-5 * np.linalg.norm(value) + 1e-6) for key, value in whole.items())
     report.check(off <= 1, f"{name}: {off:.3f} of tolerance from the run that did not stop")
+
+# Weights that are exported are those of the ONNX file, wherever they lie: before training, and from a checkpoint of four.
+for ranks in (1, 4):
+    plan("separate.onnx", ranks, ranks, "--fsdp", "full" if ranks > 1 else "off")
+    lab.run("moerun", "export", "plan.moe", "--ranks", ranks, "--output", f"initial{ranks}.safetensors")
+    lab.run("moerun", "export", "plan.moe", "--ranks", ranks, "--save-dir", "four, then one", "--output", f"trained{ranks}.safetensors")
+for name in ("initial", "trained"):
+    files = [pathlib.Path(f"{name}{ranks}.safetensors").read_bytes() for ranks in (1, 4)]
+    report.check(files[0] == files[1], f"{name}: exports of one rank and of four are the same {len(files[0])} bytes")
+initial, trained = lab.load("initial4.safetensors"), lab.load("trained4.safetensors")
+given = {t.name: numpy_helper.to_array(t) for t in onnx.load("separate.onnx").graph.initializer}
+report.check(all(np.array_equal(initial[name], given[name]) for name in shapes), "initial: experts as in the ONNX file")
+report.check(all(not np.array_equal(initial[name], trained[name]) for name in shapes), "trained: every expert has moved")
+lab.run("moerun", "train", "plan.moe", "--ranks", 4, "--data", "stream.npy", "--max-update", 1, "--save-dir", "export", "--valid-split", 0,
+        "--export", "by-train.safetensors")  # fmt: skip
+plan("separate.onnx", 1, 1)
+lab.run("moerun", "export", "plan.moe", "--save-dir", "export", "--output", "by-one.safetensors")
+report.check(lab.digest("by-train.safetensors") == lab.digest("by-one.safetensors"), "what four ranks export when they end one rank exports from their checkpoint")
+
+# bf16: products are rounded on other parts of a sum; the same plan gives the same bits again.
+for ranks, experts in ((1, 1), (2, 1), (2, 2)):
+    plan(source, ranks, experts, precision={"compute": "bf16"})
+    log, *tensors = train(ranks, 1)
+    if ranks == 1:
+        logs, (gradients, weights) = log, tensors
+        continue
+    again = train(ranks, 1)
+    equal = all(np.array_equal(a[key], b[key]) for a, b in zip(tensors, again[1:]) for key in a)
+    report.check(equal and [line["loss"] for line in log] == [line["loss"] for line in again[0]], f"bf16, {ranks // experts} x {experts}: the same bits again")
+    off = max(abs(a["loss"] - b["loss"]) / b["loss"] for a, b in zip(log, logs))
+    gap = max(np.linalg.norm(tensors[0][key].astype(float) - value) / np.linalg.norm(value) for key, value in gradients.items() if np.any(value))
+    report.check(off <= 1e-4 and gap <= 1e-2, f"bf16, {ranks // experts} x {experts}: losses {off:.1e}, gradients {gap:.1e} from those of one rank")
 report.finish()

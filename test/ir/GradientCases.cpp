@@ -5,7 +5,12 @@
 //===--------------------------------------------------------------------------------------------------------------===//
 
 #include "test/ir/GradientCases.h"
+
+#include "ir/GroupedRows.h"
 #include "mlir/Dialect/Func/IR/FuncOps.h"
+#include "llvm/ADT/STLExtras.h"
+
+#include <array>
 
 using namespace mlir;
 
@@ -160,8 +165,8 @@ std::vector<OperationCase> makeDifferentiableCases() {
   addFineAttention(add);
 
   // Routing. Two groups of seven tokens, five experts; a capacity of two drops tokens.
-  auto route = [&](std::string attributes, std::string segments, std::string operands, std::string types, int64_t k,
-                   std::vector<CaseInput> inputs, std::vector<unsigned> results) {
+  auto route = [&](const std::string &attributes, const std::string &segments, const std::string &operands,
+                   const std::string &types, int64_t k, std::vector<CaseInput> inputs, std::vector<unsigned> results) {
     std::string choices = "tensor<2x7x" + std::to_string(k) + "x";
     add("moe.route " + operands + " {top_k = " + std::to_string(k) + " : i64, capacity = 2 : i64" + attributes +
             ", operandSegmentSizes = array<i32: " + segments + ">} : (" + types + ") -> (" + choices + "i32>, " +
@@ -231,15 +236,35 @@ std::vector<OperationCase> makeDifferentiableCases() {
   return cases;
 }
 
-} // namespace
+/// A case of group_rows with `chosen` [2, tokens, 2].
+OperationCase groupRows(int64_t tokens, int64_t experts, int64_t block, int64_t parts, std::vector<int64_t> chosen) {
+  auto number = [](int64_t value) { return std::to_string(value); };
+  const int64_t blocks = parts * ir::mostBlocks(2 * tokens, experts / parts, block);
+  const std::string table = "tensor<2x" + number(tokens) + "x2xi32>";
+  return {"moe.group_rows %0 {experts = " + number(experts) + " : i64, block = " + number(block) +
+              " : i64, parts = " + number(parts) + " : i64} : (" + table + ") -> (" + table + ", tensor<1x2x" +
+              number(blocks * block) + "xi32>, tensor<2x" + number(blocks) + "xi32>)",
+          {ints(std::move(chosen))}};
+}
 
-const std::vector<OperationCase> &differentiableCases() {
-  static const std::vector<OperationCase> cases = makeDifferentiableCases();
+/// Cases of many chunks, with a part of one at the end. Experts below `experts`, one of them without choices, choices
+/// without an expert; in the second group all choose the last expert.
+std::vector<OperationCase> longTables() {
+  std::vector<OperationCase> cases;
+  for (auto [tokens, experts, block, parts] :
+       {std::array<int64_t, 4>{23, 3, 4, 1}, {24, 4, 3, 2}, {8, 40, 1, 1}, {37, 70, 5, 7}, {601, 4, 16, 4}}) {
+    std::vector<int64_t> chosen(static_cast<size_t>(tokens * 4), experts - 1);
+    for (auto [i, number] : llvm::enumerate(randomNumbers(2 * tokens, 0, static_cast<double>(experts + 1), 7))) {
+      const auto expert = static_cast<int64_t>(number) - 1;
+      chosen[i] = expert == 1 ? 0 : expert;
+    }
+    cases.push_back(groupRows(tokens, experts, block, parts, std::move(chosen)));
+  }
   return cases;
 }
 
-const std::vector<OperationCase> &furtherDecomposableCases() {
-  static const std::vector<OperationCase> cases = {
+std::vector<OperationCase> makeFurtherDecomposableCases() {
+  std::vector<OperationCase> cases = {
       {"moe.routed_dot %0, %1, %2, %3 : (tensor<2x3x5xf64>, tensor<3x2x2x5xf64>, tensor<2x3x2xi32>, "
        "tensor<2x3x2xi32>) -> tensor<2x3x2xf64>",
        {anything, anything, expertIndex, slotIndex}},
@@ -259,6 +284,24 @@ const std::vector<OperationCase> &furtherDecomposableCases() {
       {"moe.group_rows %0 {experts = 9 : i64, block = 3 : i64} : (tensor<1x4x2xi32>) -> (tensor<1x4x2xi32>, "
        "tensor<1x1x24xi32>, tensor<1x8xi32>)",
        {ints({8, 0, 0, 7, 8, 3, 3, 3})}}};
+  for (OperationCase &table : longTables())
+    cases.push_back(std::move(table));
+  // Running sums in chunks: one more than two levels hold, and lengths that chunks do and do not divide.
+  for (const char *flags : {"", ", exclusive", ", reverse", ", exclusive, reverse"})
+    for (const char *type : {"tensor<2x1031x2xf64>", "tensor<1x80x3xf64>"})
+      cases.push_back({std::string("moe.cumsum %0 {dim = 1 : i64") + flags + "} : (" + type + ") -> " + type});
+  return cases;
+}
+
+} // namespace
+
+const std::vector<OperationCase> &differentiableCases() {
+  static const std::vector<OperationCase> cases = makeDifferentiableCases();
+  return cases;
+}
+
+const std::vector<OperationCase> &furtherDecomposableCases() {
+  static const std::vector<OperationCase> cases = makeFurtherDecomposableCases();
   return cases;
 }
 
