@@ -22,6 +22,12 @@ namespace {
 /// that read its result.
 constexpr uint64_t kMostReads = 4;
 
+/// Is `value` the whole of a state that ranks have in parts?
+bool isGathered(Value value) {
+  auto gather = value.getDefiningOp<AllGatherOp>();
+  return gather && viewedValue(gather.getInput()).getDefiningOp<ReadOp>();
+}
+
 class CheapFinder {
 public:
   CheapFinder(Block &block, const llvm::DenseSet<Operation *> &forward, const CheapOptions &options)
@@ -64,7 +70,7 @@ private:
   /// Is `value` in memory during the backward, whatever is computed again?
   bool isAtHand(Value value) const {
     Operation *op = value.getDefiningOp();
-    if (!op || isa<ReadOp>(op))
+    if (!op || isa<ReadOp>(op) || isGathered(value))
       return true;
     return !cheap.contains(value) && readers.lookup(value).firstBackward.has_value();
   }
@@ -75,6 +81,10 @@ private:
     if (!read.firstBackward || pinned.contains(result) || bytes < options.minBytes ||
         *read.firstBackward < read.lastForward + options.minSteps)
       return;
+    if (isGathered(result)) {
+      cheap.insert(result);
+      return;
+    }
     auto fused = dyn_cast<FusedOp>(result.getOwner());
     if (!fused || codegen::isProduct(fused))
       return;
@@ -93,12 +103,13 @@ private:
       Value source = viewedValue(operand);
       if (!isAtHand(source))
         return;
-      reads += tensorBytes(typeOf(source));
+      reads += tensorBytes(typeOf(operand));
     }
     if (reads > kMostReads * bytes)
       return;
     for (Value operand : operands)
-      pinned.insert(viewedValue(operand));
+      if (Value source = viewedValue(operand); !isGathered(source))
+        pinned.insert(source);
     cheap.insert(result);
   }
 

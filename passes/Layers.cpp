@@ -34,6 +34,21 @@ std::string joined(ArrayRef<StringRef> parts, size_t first, size_t last) {
   return llvm::join(parts.slice(first, last - first + 1), ".");
 }
 
+/// The layer of each bucket, which is that of its members; empty if they are of none or of several.
+llvm::StringMap<std::string> layersOfBuckets(ModuleOp module) {
+  llvm::StringMap<std::string> layers;
+  for (auto state : module.getOps<StateOp>()) {
+    std::optional<StringRef> bucket = state.getBucket();
+    if (!bucket)
+      continue;
+    std::string layer = layerPrefix(state.getSymName());
+    auto [entry, isNew] = layers.try_emplace(*bucket, layer);
+    if (!isNew && entry->second != layer)
+      entry->second.clear();
+  }
+  return layers;
+}
+
 } // namespace
 
 std::string layerPrefix(StringRef name) {
@@ -81,12 +96,14 @@ Layers::Layers(Block &block, const llvm::DenseSet<Operation *> &forward) : block
 /// Every layer under all the names that end as its own does: exporters put other components before it.
 void Layers::collectKeys(ModuleOp module) {
   llvm::StringMap<unsigned> known;
+  const llvm::StringMap<std::string> buckets = layersOfBuckets(module);
   for (Operation &op : block) {
     auto read = dyn_cast<ReadOp>(op);
     if (!read || !forward.contains(&op))
       continue;
     StateKind kind = module.lookupSymbol<StateOp>(read.getState()).getKind();
-    std::string key = layerPrefix(read.getState());
+    auto bucket = buckets.find(read.getState());
+    std::string key = bucket == buckets.end() ? layerPrefix(read.getState()) : bucket->second;
     if ((kind != StateKind::Parameter && kind != StateKind::Frozen) || key.empty())
       continue;
     auto [entry, isNew] = known.try_emplace(key, keys.size());

@@ -169,8 +169,8 @@ def Recompute : Moe_Pass<"recompute"> {
     the backward reads is computed again, by copies of the operations, right before the first operation that needs it.
     Layers are found by the numbers in names of parameters and values (passes/Layers.h); what belongs to no layer is
     kept. Under every policy, tensors that one pointwise kernel computes from states or from what is kept anyway, as
-    weights in the compute type and activations of feed-forward layers, are computed again instead of kept as well
-    (passes/CheapValues.h). Bits stay the same (passes/Rematerialize.h), and numbers of what was done are left in `moe.recompute`.
+    weights in the compute type and activations of feed-forward layers, are computed again instead of kept as well, and
+    what `insert-fsdp` gathers is gathered again (passes/CheapValues.h). Bits stay the same (passes/Rematerialize.h), and numbers of what was done are left in `moe.recompute`.
 
     ```mlir
     %h = moe.fused "product"(%x, %w) …               // forward
@@ -181,7 +181,11 @@ def Recompute : Moe_Pass<"recompute"> {
     %gx = moe.dot %gy, %again …
     ```
   }];
-  let options = [Option<"policy", "policy", "std::string", "\"none\"", "none or full">];
+  let options = [
+    Option<"policy", "policy", "std::string", "\"none\"", "none or full">,
+    Option<"cheapBytes", "cheap-bytes", "int64_t", "65536", "smaller tensors are never computed again alone">,
+    Option<"cheapSteps", "cheap-steps", "int64_t", "8", "operations for which keeping a tensor is no cost">
+  ];
 }
 
 def OrderCollectives : Moe_Pass<"order-collectives"> {

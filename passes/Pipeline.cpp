@@ -92,6 +92,10 @@ void addPhase(PassManager &pm, Phase phase, const PipelineOptions &options) {
   case Phase::Recompute: {
     RecomputeOptions recompute;
     recompute.policy = options.recompute;
+    if (options.cheap) {
+      recompute.cheapBytes = static_cast<int64_t>(options.cheap->minBytes);
+      recompute.cheapSteps = options.cheap->minSteps;
+    }
     pm.addPass(createRecompute(recompute));
     // What order serves memory best, whatever the policy.
     pm.addPass(createOrderCollectives());

@@ -8,6 +8,7 @@
 #define MOEC_PASSES_PIPELINE_H
 
 #include "mlir/IR/BuiltinOps.h"
+#include "passes/CheapValues.h"
 
 #include <functional>
 #include <optional>
@@ -43,6 +44,8 @@ struct PipelineOptions {
   bool recompose = true;
   /// What is computed again in the backward instead of kept: none or full.
   std::string recompute = "none";
+  /// Which single tensors are worth it; by default what `recompute` thinks.
+  std::optional<CheapOptions> cheap = std::nullopt;
   /// Ranks of the mesh: `data` x `expert`.
   int64_t dataParallel = 1, expertParallel = 1;
   /// Where state lies that all ranks would have: `off`, `optimizer` or `full` (see `insert-fsdp`).

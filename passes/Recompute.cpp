@@ -23,12 +23,6 @@ namespace {
 
 struct RecomputePass : impl::RecomputeBase<RecomputePass> {
   using RecomputeBase::RecomputeBase;
-  // The options of a base with further options of this class are copied by name.
-  RecomputePass(const RecomputePass &other) : RecomputeBase(other) {}
-  Option<int64_t> cheapBytes{*this, "cheap-bytes", llvm::cl::init(static_cast<int64_t>(CheapOptions().minBytes)),
-                             llvm::cl::desc("smaller tensors are never computed again alone")};
-  Option<int64_t> cheapSteps{*this, "cheap-steps", llvm::cl::init(static_cast<int64_t>(CheapOptions().minSteps)),
-                             llvm::cl::desc("operations for which keeping a tensor is no cost")};
 
   void runOnOperation() override {
     if (policy != "none" && policy != "full") {

@@ -102,6 +102,28 @@ for layer in range(11):
 text = lab.run("moec", "inspect", "full.moe").stdout
 report.check("computed again in the backward" in text, "moec inspect shows what is computed again")
 
+# With FSDP, parameters are whole only while their layer computes: eight layers more need less than half of their parameters more,
+# although `none` keeps their activations.
+LAYERS, PARAMETERS = (4, 12), 8 * 128**2
+for layers in LAYERS:
+    lab.model(f"shared{layers}.onnx", "--dropout", 0.1, layers=layers, width=128, tokens=16)
+lab.save("few", {"input_ids": ids[:, :2, :16], "labels": labels[:, :2, :16]})
+for compute in ("f32", "bf16"):
+    recipe = {"optimizer": {"name": "adamw", "lr": 1e-2}, "clip_norm": 1.0, "accumulate": 2, "precision": {"compute": compute}}
+    steps_of = {}
+    for layers in LAYERS:
+        def compiled(plan, *flags):
+            return lab.compile_plan(f"shared{layers}.onnx", plan, 2, 16, "--ranks", 2, "--fsdp", "full", *flags, recipe=recipe).stdout
+
+        def run(plan, *flags):
+            return lab.records(lab.run("moerun", "run", plan, "--ranks", 2, "--inputs", "few", "--steps", 3, "--seed", 7, "--poison",
+                                       "--log-format", "json", *flags).stdout)  # fmt: skip
+
+        same(f"fsdp, {layers} layers {compute}", compiled, run, 1.0)
+        steps_of[layers] = [json.loads(compiled("x.moe", "--recompute", policy, "--json"))["memory"]["step"] for policy in POLICIES]
+    growth = [(many - few) / (LAYERS[1] - LAYERS[0]) / (4 * PARAMETERS) for few, many in zip(*steps_of.values())]
+    report.check(max(growth) < 0.5, f"fsdp {compute}: a layer more adds {growth[0]:.2f} of its parameters to the step arena, {growth[1]:.2f} with full")
+
 for folder in sorted(path.parent.name for path in fairseq.DATA.glob("*/config.json")):
     golden = fairseq.Golden(folder)
     golden.prepare()

@@ -299,8 +299,11 @@ OwningOpRef<ModuleOp> MeshModel::parallel(const Parallel &how, std::string &mess
   pipeline.dataParallel = how.data;
   pipeline.expertParallel = how.expert;
   pipeline.fsdp = how.fsdp;
-  if (!how.recompute.empty())
+  if (!how.recompute.empty()) {
     pipeline.recompute = how.recompute;
+    // Whatever is cheap, however small: gathered buckets, too.
+    pipeline.cheap.emplace();
+  }
   if (failed(ir::runPhases(*module, pipeline)))
     return {};
   return module;
