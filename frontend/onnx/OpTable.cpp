@@ -39,30 +39,12 @@ const std::vector<const OpEntry *> &entries(llvm::StringRef domain, llvm::String
 } // namespace
 
 std::vector<llvm::ArrayRef<OpEntry>> opTables() {
-  return {elementwiseOps(),
-          constantOps(),
-          shapeOps(),
-          indexOps(),
-          reductionOps(),
-          matrixOps(),
-          networkOps(),
-          gatherScatterOps(),
-          orderOps(),
-          einsumOps(),
-          sequenceOps(),
-          controlOps(),
-          roundingOps(),
-          activationOps(),
-          normalizationOps(),
-          attentionOps(),
-          padOps(),
-          convolutionOps(),
-          trigonometricOps(),
-          lossOps(),
-          moecOps(),
-          contribOps(),
-          contribAttentionOps(),
-          contribMoeOps()};
+  return {
+      elementwiseOps(), constantOps(),      shapeOps(),         indexOps(),     reductionOps(), matrixOps(),
+      networkOps(),     gatherScatterOps(), orderOps(),         einsumOps(),    sequenceOps(),  controlOps(),
+      roundingOps(),    activationOps(),    normalizationOps(), attentionOps(), padOps(),       pixelOps(),
+      convolutionOps(), trigonometricOps(), lossOps(),          moecOps(),      contribOps(),   contribAttentionOps(),
+      contribMoeOps()};
 }
 
 const OpEntry *findOp(llvm::StringRef domain, llvm::StringRef name, int64_t opset) {

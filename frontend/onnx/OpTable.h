@@ -41,6 +41,7 @@ llvm::ArrayRef<OpEntry> activationOps();
 llvm::ArrayRef<OpEntry> normalizationOps();
 llvm::ArrayRef<OpEntry> attentionOps();
 llvm::ArrayRef<OpEntry> padOps();
+llvm::ArrayRef<OpEntry> pixelOps();
 llvm::ArrayRef<OpEntry> trigonometricOps();
 llvm::ArrayRef<OpEntry> convolutionOps();
 llvm::ArrayRef<OpEntry> lossOps();

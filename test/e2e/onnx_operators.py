@@ -27,8 +27,9 @@ import lab
 warnings.filterwarnings("ignore")
 
 OPERATORS = set("""
-    Abs Add And ArgMax ArgMin BitwiseAnd BitwiseNot BitwiseOr BitwiseXor Cast CastLike Ceil Celu Clip Concat Constant
+    Abs Add And ArgMax ArgMin BitShift BitwiseAnd BitwiseNot BitwiseOr BitwiseXor Cast CastLike Ceil Celu Clip Concat Constant
     ConstantOfShape Cos CumSum Div Dropout Einsum Elu Equal Erf Exp Expand Flatten Floor Gather GatherElements GatherND Gelu
+    DepthToSpace GlobalAveragePool GlobalMaxPool SpaceToDepth
     Acos Acosh Asin Asinh Atan Atanh Cosh Sinh Tan
     Attention BatchNormalization CausalConvWithState LinearAttention Conv EyeLike GroupNormalization InstanceNormalization LpNormalization MeanVarianceNormalization
     NegativeLogLikelihoodLoss Pad RMSNormalization RotaryEmbedding SwiGLU Tile Gemm Greater GreaterOrEqual HardSigmoid HardSwish Hardmax Identity If IsInf IsNaN LayerNormalization LeakyRelu Less

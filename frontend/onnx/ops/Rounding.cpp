@@ -5,6 +5,7 @@
 //===----------------------------------------------------------------------------------------------------------------===//
 
 #include "frontend/onnx/OpTable.h"
+#include "frontend/onnx/ops/Body.h"
 #include "frontend/onnx/ops/Checks.h"
 
 using namespace mlir;
@@ -114,12 +115,47 @@ void bitwiseNot(NodeContext &n) {
   n.output(0, n.make<ir::SubOp>(n.splatLike(x, -1.0), x));
 }
 
+/// Bits moved by so many places: products with powers of two, and quotients rounded down, as the sign fills what is
+/// free. Numbers that are moved by all of their bits, or by a negative number of places, become 0, negative ones to the
+/// right -1.
+void bitShift(NodeContext &n) {
+  const std::string direction = n.text("direction", "");
+  llvm::SmallVector<Value> values = broadcastOperands(n, 2);
+  if (direction != "LEFT" && direction != "RIGHT")
+    n.fail("direction '" + direction + "' is neither LEFT nor RIGHT");
+  if (!n.failed() && n.element(values[0]) != n.element(values[1]))
+    n.fail("its operands have different element types");
+  if (!n.failed() && (!isa<IntegerType>(n.element(values[0])) || n.element(values[0]).isInteger(1)))
+    n.fail("only integers are shifted");
+  if (n.failed())
+    return n.output(0, {});
+  Value x = values[0], places = values[1], zero = n.splatLike(x, 0.0), ones = n.splatLike(x, -1.0);
+  const bool isSigned = !n.element(x).isUnsignedInteger(), isLeft = direction == "LEFT";
+  // The power of the sign bit is negative: it can be a factor but no divisor.
+  const int last = static_cast<int>(n.element(x).getIntOrFloatBitWidth()) - (isSigned && !isLeft ? 2 : 1);
+  Value most = n.splatLike(x, last);
+  Value isOutside =
+      n.make<ir::OrOp>(compare(n, ComparePredicate::LT, places, zero), compare(n, ComparePredicate::GT, places, most));
+  Body body(n);
+  std::string within = body.node("Clip", {body.operand(1), body.number(0.0, x), body.number(last, x)});
+  Value power = n.broadcastTo(body.value(body.node("Pow", {body.number(2.0, x), within})), n.shape(x));
+  if (isLeft)
+    return n.output(0, select(n, isOutside, zero, n.make<ir::MulOp>(x, power)));
+  Value isNegative = compare(n, ComparePredicate::LT, x, zero);
+  auto mirrored = [&](Value value) {
+    return isSigned ? select(n, isNegative, n.make<ir::SubOp>(ones, value), value) : value;
+  };
+  Value quotient = mirrored(n.make<ir::DivOp>(mirrored(x), power));
+  n.output(0, select(n, isOutside, isSigned ? select(n, isNegative, ones, zero) : zero, quotient));
+}
+
 constexpr OpEntry kOps[] = {
     {"", "Floor", 6, floor},
     {"", "Ceil", 6, ceil},
     {"", "Round", 11, round},
     {"", "Sign", 9, sign},
     {"", "Mod", 10, mod},
+    {"", "BitShift", 11, bitShift},
     {"", "BitwiseAnd", 18, bitwise<ir::AndOp>},
     {"", "BitwiseOr", 18, bitwise<ir::OrOp>},
     {"", "BitwiseXor", 18, bitwiseXor},

@@ -45,6 +45,20 @@ TEST(Operators, ShapesThatDoNotBroadcastAreAGap) {
   EXPECT_NE(m.messages().find("do not broadcast"), std::string::npos) << m.messages();
 }
 
+// A size of blocks is refused before extents are multiplied with it.
+TEST(Operators, BlocksOfPixelsThatDoNotFitAreAGap) {
+  for (int64_t block : {int64_t(0), int64_t(-2), int64_t(3), int64_t(1) << 40}) {
+    for (const char *op : {"DepthToSpace", "SpaceToDepth"}) {
+      TestModel m;
+      m.input("x", {1, 8, 4, 4});
+      m.nodes.add(op, {"x"}, "y", {{"blocksize", block}});
+      m.output("y");
+      EXPECT_FALSE(m.import()) << op << block;
+      EXPECT_NE(m.messages().find("blocks"), std::string::npos) << m.messages();
+    }
+  }
+}
+
 TEST(Operators, ElementTypesThatDifferAreAGap) {
   TestModel m;
   m.input("a", {2});
