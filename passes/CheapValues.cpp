@@ -76,7 +76,7 @@ private:
   }
 
   void consider(OpResult result) {
-    const Readers &read = readers[result];
+    const Readers read = readers.lookup(result);
     uint64_t bytes = tensorBytes(typeOf(result));
     if (!read.firstBackward || pinned.contains(result) || bytes < options.minBytes ||
         *read.firstBackward < read.lastForward + options.minSteps)
@@ -107,9 +107,16 @@ private:
     }
     if (reads > kMostReads * bytes)
       return;
-    for (Value operand : operands)
-      if (Value source = viewedValue(operand); !isGathered(source))
+    const unsigned again = *read.firstBackward;
+    for (Value operand : operands) {
+      Value source = viewedValue(operand);
+      if (isGathered(source)) {
+        std::optional<unsigned> &first = readers[source].firstBackward;
+        first = std::min(first.value_or(again), again);
+      } else {
         pinned.insert(source);
+      }
+    }
     cheap.insert(result);
   }
 

@@ -3,6 +3,7 @@
 // RUN: moe-opt %t.mlir '--recompute=policy=full cheap-bytes=256 cheap-steps=1' --mlir-print-debuginfo --mlir-print-local-scope | FileCheck %s --check-prefixes=CHECK,FULL
 // RUN: moe-opt %t.mlir '--recompute=cheap-bytes=257 cheap-steps=1' | FileCheck %s --check-prefix=SMALL
 // RUN: moe-opt %t.mlir '--recompute=cheap-bytes=256 cheap-steps=1000' | FileCheck %s --check-prefix=SMALL
+// RUN: moe-opt %s --assign-precision=compute=bf16 --shard="axes=data,expert sizes=2,1" --insert-data-parallel --insert-fsdp="mode=full" --differentiate --simplify --decompose-coarse --simplify=merge=false --fuse-epilogues --fuse '--recompute=cheap-bytes=128 cheap-steps=1' --mlir-print-local-scope | FileCheck %s --check-prefix=NARROW
 
 // Whole parameters live from the gather to their last reader in the forward, and from another gather on in the backward. The
 // number in the name of a bucket is that of no layer: if it were taken for one, `full` would keep nothing of any layer and
@@ -26,6 +27,14 @@
 // FULL: %[[MEMBER0:.*]] = moe.bucket_split %[[AGAIN0]] {{.*}}moe.recomputed
 // FULL: moe.dot %{{.*}}, %[[MEMBER0]] {{.*}}moe.recomputed
 // CHECK: moe.write @bucket.0.grad
+
+// Of weights that the backward reads in bf16 alone neither the wide nor the narrow whole is kept.
+// NARROW-LABEL: func.func @micro_step
+// NARROW: %[[N1:.*]] = moe.read @bucket.1
+// NARROW: moe.all_gather %[[N1]] {{.*}}moe.recomputed
+// NARROW: moe.bucket_split {{.*}}moe.recomputed
+// NARROW: moe.fused "loop"({{.*}}) {moe.recomputed} : (tensor<8x8xf32>) -> tensor<8x8xbf16>
+// NARROW: moe.write @bucket.1.grad
 
 // Two layers x + gelu(x w) and a head.
 module attributes {moe.training = {accumulate = 2 : i64}} {
