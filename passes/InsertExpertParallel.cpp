@@ -11,8 +11,7 @@
 #include "passes/Passes.h"
 #include "passes/StackExperts.h"
 #include "passes/TrainingAttributes.h"
-#include "llvm/ADT/MapVector.h"
-#include "llvm/ADT/SetVector.h"
+#include "passes/recompose/ExpertStates.h"
 
 using namespace mlir;
 
@@ -26,70 +25,6 @@ namespace {
 constexpr StringLiteral kExpertAxis = "expert";
 /// Dimensions of the rows [E,G,C,M] of experts.
 constexpr int64_t kExperts = 0, kSlots = 2;
-
-/// Finds the states whose dimensions go with the experts of some rows.
-class ExpertStates {
-public:
-  /// Follows dimension `dim` of `value` to its users, up to where rows become tokens again.
-  void follow(Value value, int64_t dim) {
-    if (!seen.insert({value, dim}).second)
-      return;
-    for (OpOperand &use : value.getUses()) {
-      Operation *user = use.getOwner();
-      auto described = dyn_cast<MoeOpInterface>(user);
-      if (!described || isa<CombineOp>(user))
-        continue;
-      const LayoutRule rule = described.getLayoutRule();
-      if (rule.free)
-        continue;
-      const int factor = rule.operands[use.getOperandNumber()][dim];
-      if (factor == LayoutRule::whole)
-        continue;
-      for (auto [i, dims] : llvm::enumerate(rule.operands))
-        if (i != use.getOperandNumber())
-          eachDim(dims, factor, [&](int64_t d) { trace(user->getOperand(i), d); });
-      for (auto [i, dims] : llvm::enumerate(rule.results))
-        eachDim(dims, factor, [&](int64_t d) { follow(user->getResult(i), d); });
-    }
-  }
-
-  /// Name of the state and the dimension of its experts.
-  llvm::MapVector<StringAttr, int64_t> found;
-  /// Tensors of single experts, joined.
-  llvm::SetVector<ConcatOp> joins;
-
-private:
-  llvm::DenseSet<std::pair<Value, int64_t>> seen;
-
-  template <typename Callback> static void eachDim(ArrayRef<int> dims, int factor, Callback callback) {
-    for (auto [d, other] : llvm::enumerate(dims))
-      if (other == factor)
-        callback(static_cast<int64_t>(d));
-  }
-
-  /// Back to the states that `value` is made of.
-  void trace(Value value, int64_t dim) {
-    Operation *op = value.getDefiningOp();
-    if (!op || !seen.insert({value, dim}).second)
-      return;
-    if (auto read = dyn_cast<ReadOp>(op)) {
-      found.insert({read.getStateAttr().getAttr(), dim});
-      return;
-    }
-    if (auto join = dyn_cast<ConcatOp>(op); join && static_cast<int64_t>(join.getDim()) == dim) {
-      joins.insert(join);
-      return;
-    }
-    const LayoutRule rule = cast<MoeOpInterface>(op).getLayoutRule();
-    if (rule.free)
-      return;
-    const int factor = rule.results[cast<OpResult>(value).getResultNumber()][dim];
-    if (factor == LayoutRule::whole)
-      return;
-    for (auto [i, dims] : llvm::enumerate(rule.operands))
-      eachDim(dims, factor, [&](int64_t d) { trace(op->getOperand(i), d); });
-  }
-};
 
 struct InsertExpertParallelPass : impl::InsertExpertParallelBase<InsertExpertParallelPass> {
   void runOnOperation() override {
@@ -105,7 +40,7 @@ struct InsertExpertParallelPass : impl::InsertExpertParallelBase<InsertExpertPar
     for (auto function : module.getOps<func::FuncOp>())
       if (function->hasAttr(kProgramAttr))
         programs.push_back(function);
-    ExpertStates states;
+    recompose::ExpertStates states;
     for (func::FuncOp program : programs)
       program.walk(
           [&](DispatchOp dispatch) { states.follow(dispatch.getRows(), partsOf(dispatch) > 1 ? kSlots : kExperts); });
@@ -127,7 +62,7 @@ struct InsertExpertParallelPass : impl::InsertExpertParallelBase<InsertExpertPar
     }
   }
 
-  static LogicalResult splitStates(ModuleOp module, MeshAttr mesh, const ExpertStates &states) {
+  static LogicalResult splitStates(ModuleOp module, MeshAttr mesh, const recompose::ExpertStates &states) {
     StateOp odd;
     int64_t oddExperts = 0, oddStates = 0;
     for (auto [name, dim] : states.found) {

@@ -37,6 +37,8 @@ NAMED = {
 
 # name: layers of experts that `moec inspect` names, as form and number of experts.
 EXPERTS = {"capacity-moe": [("with capacity", 4)] * 2, "mixtral": [("dropless", 4)] * 2}
+# name: what these have, in two layers of four, weights and biases; the gates are not theirs.
+IN_EXPERTS = {"capacity-moe": 2 * 4 * (64 * 128 + 128 + 128 * 64), "mixtral": 2 * 4 * (192 * 64 + 64 * 96)}
 
 report = lab.Report()
 for folder in sorted(path.parent for path in (lab.ROOT / "test/data/onnx").glob("*/model.onnx")):
@@ -54,7 +56,10 @@ for folder in sorted(path.parent for path in (lab.ROOT / "test/data/onnx").glob(
         report.check(found == FOUND[folder.name], f"{folder.name}: {found} found, {FOUND[folder.name]} expected")
     if folder.name in (*NAMED, *EXPERTS):
         inspected = lab.run("moec", "inspect", folder / "model.onnx", "--recipe", folder / "recipe.yaml", *bind, "--json")
-        blocks = json.loads(inspected.stdout)["blocks"]
+        described = json.loads(inspected.stdout)
+        blocks = described["blocks"]
+        of_experts = described["counts"]["in_experts"]
+        report.check(of_experts == IN_EXPERTS.get(folder.name, 0), f"{folder.name}: {of_experts} elements in experts")
         experts = [(block["form"], block["experts"]) for block in blocks if block["kind"] == "experts"]
         report.check(experts == EXPERTS.get(folder.name, []), f"{folder.name}: experts {experts}")
     if folder.name in NAMED:

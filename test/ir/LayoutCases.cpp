@@ -48,6 +48,10 @@ const std::vector<OperationCase> &furtherLayoutCases() {
       {"moe.grouped_dot_weight_grad %0, %1, %2 {experts = 2 : i64, separate} : (tensor<2x4x6xf64>, tensor<2x4x4xf64>, "
        "tensor<2x2xi32>) -> (tensor<6x4xf64>, tensor<6x4xf64>)",
        {{}, {}, CaseInput{0, 0, {1, 0, -1, 0}}}},
+      // Rows of two parts, each with the gradients of its two experts.
+      {"moe.grouped_dot_weight_grad %0, %1, %2 {experts = 4 : i64, part_experts = 2 : i64, parts = 2 : i64} : "
+       "(tensor<2x8x3xf64>, tensor<2x8x2xf64>, tensor<2x4xi32>) -> tensor<4x3x2xf64>",
+       {{}, {}, CaseInput{0, 0, {1, 0, -1, 1, 0, 1, 1, -1}}}},
       {"moe.attention_backward %0, %1, %2, %3, %4, %5 {scale = 0.5 : f64, causal} : (tensor<2x3x4x5xf64>, "
        "tensor<2x3x4x5xf64>, tensor<2x3x2x5xf64>, tensor<2x3x2x5xf64>, tensor<2x3x4x5xf64>, tensor<2x4x3xf64>) -> "
        "(tensor<2x3x4x5xf64>, tensor<2x3x2x5xf64>, tensor<2x3x2x5xf64>)",
@@ -163,6 +167,9 @@ OwningOpRef<ModuleOp> localModule(ModuleOp module, Mesh mesh) {
   for (auto [result, type] : llvm::zip_equal(op->getResults(), results))
     result.setType(type);
   cast<ir::MoeOpInterface>(op).localize();
+  // An adjoint, which is made for the part from the start.
+  if (auto grad = dyn_cast<ir::GroupedDotWeightGradOp>(op); grad && !grad.getSeparate())
+    grad.setExperts(ir::typeOf(grad.getGrads()[0]).getDimSize(0));
   func::ReturnOp::create(b, module.getLoc(), op->getResults());
   return local;
 }

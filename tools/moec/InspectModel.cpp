@@ -12,6 +12,7 @@
 #include "mlir/Dialect/Func/IR/FuncOps.h"
 #include "mlir/IR/Diagnostics.h"
 #include "passes/Pipeline.h"
+#include "passes/recompose/ExpertStates.h"
 #include "tools/moec/InspectBlocks.h"
 #include "tools/moec/InspectPrograms.h"
 #include "tools/moec/InspectText.h"
@@ -108,20 +109,39 @@ llvm::StringSet<> expertNames(const onnx::GraphProto &graph) {
   return names;
 }
 
-/// Fills `parameters` and `counts`. A tensor that is tied to another is a parameter of the file but counted once.
+/// Says of each parameter whether experts have it, which `more` or the file itself know, and counts these.
+void countExperts(Json &json, const llvm::SetVector<StringAttr> &more) {
+  llvm::StringSet<> names;
+  for (StringAttr name : more)
+    names.insert(name.getValue());
+  int64_t elements = 0;
+  for (Json &entry : json["parameters"]) {
+    const bool isExpert = entry["expert"] == true || names.contains(entry["name"].get<std::string>());
+    entry["expert"] = isExpert;
+    if (!isExpert || entry.contains("tied_to"))
+      continue;
+    int64_t count = 1;
+    for (const Json &extent : entry["shape"])
+      count *= extent.get<int64_t>();
+    elements += count;
+  }
+  json["counts"]["in_experts"] = elements;
+}
+
+/// Fills `parameters` and `counts`. A tensor that is tied to another is a parameter of the file but counted once. What
+/// experts have is null if the file does not say: countExperts knows it once the model's program is.
 void describeParameters(const frontend::Model &model, frontend::StateTable &states, Builder &builder, Json &json) {
   const llvm::StringSet<> experts = expertNames(model.graph());
   llvm::StringSet<> known;
   std::vector<Diagnostic> unknown;
   json["parameters"] = Json::array();
-  int64_t total = 0, trained = 0, inExperts = 0;
+  int64_t total = 0, trained = 0;
   for (const onnx::TensorProto &tensor : model.graph().initializer()) {
     if (states.isConstant(tensor))
       continue;
     const std::vector<int64_t> shape(tensor.dims().begin(), tensor.dims().end());
     Json entry = {{"name", tensor.name()}, {"shape", shape}, {"dtype", dtypeName(tensor.data_type())}};
-    const bool isExpert = experts.contains(tensor.name());
-    entry["expert"] = isExpert;
+    entry["expert"] = experts.empty() ? Json() : Json(experts.contains(tensor.name()));
     if (const frontend::Tie *tie = states.tie(tensor.name())) {
       entry["tied_to"] = tie->source;
       json["parameters"].push_back(std::move(entry));
@@ -136,9 +156,10 @@ void describeParameters(const frontend::Model &model, frontend::StateTable &stat
     const int64_t count = frontend::elementCount(tensor).value_or(0);
     total += count;
     trained += isTrained ? count : 0;
-    inExperts += isExpert ? count : 0;
   }
-  json["counts"] = {{"total", total}, {"trained", trained}, {"in_experts", inExperts}};
+  json["counts"] = {{"total", total}, {"trained", trained}, {"in_experts", nullptr}};
+  if (!experts.empty())
+    countExperts(json, {});
 }
 
 /// G of the recipe, else of the file, else 1.
@@ -176,8 +197,11 @@ void importPrograms(MLIRContext &context, const std::string &path, const fronten
     done = phase;
     if (phase == ir::Phase::Import)
       json["blocks"] = describeBlocks(at);
-    if (phase == ir::Phase::Recompose)
+    if (phase == ir::Phase::Recompose) {
       json["programs"] = describePrograms(at);
+      if (auto forward = at.lookupSymbol<func::FuncOp>("forward"))
+        countExperts(json, ir::recompose::statesOfExperts(forward));
+    }
     if (phase == ir::Phase::Recompose || phase == ir::Phase::Fuse)
       addPlannedLowerings(at, json["coverage"]);
   };
@@ -283,7 +307,9 @@ std::string modelText(const Json &model) {
   text += "parameters\n" + tensorLines(model["parameters"]);
   const Json &counts = model["counts"];
   text += "elements of parameters\n" + fieldText("total", number(counts["total"])) +
-          fieldText("trained", number(counts["trained"])) + fieldText("in experts", number(counts["in_experts"]));
+          fieldText("trained", number(counts["trained"])) +
+          fieldText("in experts", counts["in_experts"].is_null() ? "known once symbolic dimensions are bound"
+                                                                 : number(counts["in_experts"]));
   if (model.contains("blocks"))
     text += blocksText(model["blocks"]);
   if (model.contains("programs"))
