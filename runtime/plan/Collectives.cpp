@@ -6,6 +6,7 @@
 
 #include "runtime/plan/Collectives.h"
 
+#include "runtime/plan/Mesh.h"
 #include "runtime/plan/Structure.h"
 
 #include <algorithm>
@@ -107,15 +108,18 @@ uint64_t collectiveDigest(const plan::Program &program) {
   // Fields, not the serialised message: what protobuf writes may change with its version.
   std::vector<uint64_t> words;
   auto add = [&](auto value) { words.push_back(static_cast<uint64_t>(value)); };
+  auto addAxes = [&](const AxisList &axes) {
+    add(axes.size());
+    for (uint32_t axis : axes)
+      add(axis);
+  };
   for (const plan::Step &step : program.steps()) {
     if (!step.has_collective())
       continue;
     const plan::Collective &work = step.collective();
     add(work.kind());
     add(work.reduction());
-    add(work.axes_size());
-    for (uint32_t axis : work.axes())
-      add(axis);
+    addAxes(work.axes());
     add(work.count());
     add(work.split().outer());
     add(work.split().inner());
@@ -123,7 +127,19 @@ uint64_t collectiveDigest(const plan::Program &program) {
     add(work.concat().inner());
     add(step.operands_size() > 0 ? step.operands(0).dtype() : plan::DTYPE_UNSPECIFIED);
   }
-  return words.empty() ? 0 : XXH3_64bits(words.data(), words.size() * sizeof(uint64_t));
+  if (words.empty())
+    return 0;
+  // Which rank takes which part decides what it sends. These steps have no order among the collectives.
+  uint64_t parts = 0;
+  for (const plan::Step &step : program.steps()) {
+    if (!step.has_axis_slice() && !step.has_as_partial())
+      continue;
+    const AxisList &axes = step.has_axis_slice() ? step.axis_slice().axes() : step.as_partial().axes();
+    parts += XXH3_64bits_withSeed(axes.data(), static_cast<size_t>(axes.size()) * sizeof(uint32_t),
+                                  static_cast<uint64_t>(step.work_case()));
+  }
+  add(parts);
+  return XXH3_64bits(words.data(), words.size() * sizeof(uint64_t));
 }
 
 } // namespace moe

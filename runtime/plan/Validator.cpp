@@ -48,6 +48,8 @@ std::string_view ruleName(Rule rule) {
     return "certificate";
   case Rule::Collective:
     return "collective";
+  case Rule::Replica:
+    return "replica";
   }
   return "unknown";
 }
@@ -80,8 +82,10 @@ Validation validate(const plan::Plan &plan, const ValidatorOptions &options) {
   }
   validator::checkTables(context);
   for (int program = 0; program < plan.programs_size(); ++program)
-    if (validator::checkProgram(context, program))
+    if (validator::checkProgram(context, program)) {
       validator::checkMemory(context, program);
+      validator::checkReplicas(context, program);
+    }
   validator::checkCertificate(context);
   return context.take();
 }

@@ -12,7 +12,8 @@
 //   2. no two accesses of which one writes touch the same arena bytes unordered;
 //   3. every byte read from a STEP arena was last written in this program through the very buffer it is read through;
 //   4. the certificate is the sum of the arenas;
-//   5. all ranks issue the collectives of a program in one order, the one whose digest the program carries.
+//   5. all ranks issue the collectives of a program in one order, the one whose digest the program carries;
+//   6. copies of parameters and moments that ranks have are computed from what these ranks hold alike.
 //
 // What it proves about a plan that passes: results depend neither on which legal order the steps run in, nor on what
 // the memory held before. It does not know what the steps were meant to compute.
@@ -52,6 +53,7 @@ enum class Rule {
   ReadOnly,    ///< a write to a frozen tensor
   Certificate, ///< the certificate is not the sum of the arenas
   Collective,  ///< collectives that ranks could issue in different orders, or that are not those the plan tells of
+  Replica,     ///< a parameter that all ranks of an axis should hold alike, and might not
 };
 
 /// "race", "undefined", ... as printed in front of a finding.

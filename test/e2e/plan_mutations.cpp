@@ -7,17 +7,24 @@
 //   plan_mutations PLAN COUNT
 //
 // Each mutant of the compiled plan is rejected by the validator, or it is harmless: in whatever legal order its steps
-// run and whatever dead memory holds, it computes the same bits, on all ranks if the plan has several. A mutant that is
-// neither is an error of the validator. Mutants run in processes of their own, since nothing says that they end well.
+// run and whatever dead memory holds, it computes the same bits, on all ranks if the plan has several, and leaves the
+// copies of a parameter equal. A mutant that is neither is an error of the validator. Mutants run in processes of their
+// own, since nothing says that they end well.
+//
+// Of a plan for several ranks every second mutant is damaged where ranks meet. All ranks have it, as if the compiler
+// had the bug; and if a single one had it, it would be refused at the start, where ranks compare their plans: the two
+// differ.
 //
 //===--------------------------------------------------------------------------------------------------------------===//
 
 #include "runtime/checkpoint/StateInit.h"
 #include "runtime/comm/ThreadRanks.h"
 #include "runtime/core/Session.h"
+#include "runtime/plan/Mesh.h"
 #include "runtime/plan/Validator.h"
 #include "test/runtime/validator/LegalOrders.h"
 #include "test/runtime/validator/Mutate.h"
+#include "test/runtime/validator/MutateRanks.h"
 
 #include <algorithm>
 #include <array>
@@ -105,8 +112,39 @@ Status runProgram(Session &session, const char *name) {
   return index < 0 ? Status() : session.run(index);
 }
 
+/// What a rank leaves.
+struct Bits {
+  std::string all;
+  std::vector<std::string> state; ///< of each state tensor; empty if it is not checkpointed
+};
+
+/// The axes along which ranks have other parts of a tensor.
+std::vector<uint32_t> splitAlong(const plan::StateTensor &tensor) {
+  std::vector<uint32_t> axes(tensor.flat().axes().begin(), tensor.flat().axes().end());
+  for (const plan::AxisLayout &layout : tensor.layout())
+    if (layout.kind() != plan::AxisLayout::REPLICATE)
+      axes.push_back(layout.axis());
+  return axes;
+}
+
+/// An error if ranks that have the same part of a tensor have other bits.
+Status compareCopies(const plan::Plan &plan, const std::vector<Bits> &ranks) {
+  for (int i = 0; i < plan.state_size(); ++i) {
+    std::map<std::vector<int64_t>, const std::string *> first;
+    for (size_t rank = 0; rank < ranks.size(); ++rank) {
+      std::vector<int64_t> coordinates = coordinatesOf(plan, int64_t(rank)), part;
+      for (uint32_t axis : splitAlong(plan.state(i)))
+        part.push_back(coordinates[axis]);
+      const std::string &bits = ranks[rank].state[size_t(i)];
+      if (*first.try_emplace(part, &bits).first->second != bits)
+        return error("the copies of '" + plan.state(i).name() + "' have drifted apart");
+    }
+  }
+  return {};
+}
+
 /// Two updates and each of the other programs; all metrics after each, all outputs, all state at the end.
-Expected<std::string> computeBits(PlanFile file, bool poison, Communicator *communicator) {
+Expected<Bits> computeBits(PlanFile file, bool poison, Communicator *communicator) {
   SessionOptions options;
   options.poison = poison;
   options.communicator = communicator;
@@ -144,10 +182,15 @@ Expected<std::string> computeBits(PlanFile file, bool poison, Communicator *comm
       for (const plan::Output &output : plan.programs(index).outputs())
         append(bits, run.bytes(output.slice()));
   }
-  for (const plan::StateTensor &tensor : plan.state())
+  Bits result;
+  for (const plan::StateTensor &tensor : plan.state()) {
+    std::string &own = result.state.emplace_back();
     if (tensor.checkpointed())
-      append(bits, run.bytes(tensor.slice()));
-  return bits;
+      append(own, run.bytes(tensor.slice()));
+    bits += own;
+  }
+  result.all = std::move(bits);
+  return result;
 }
 
 /// The bits of all ranks, which are threads; the error of the first one that ran into any.
@@ -155,17 +198,21 @@ Expected<std::string> computeBitsOfRanks(const PlanFile &file, bool poison) {
   int size = 1;
   for (const plan::MeshAxis &axis : file.plan.mesh())
     size *= int(axis.size());
-  if (size == 1)
-    return computeBits(file, poison, nullptr);
+  if (size == 1) {
+    Expected<Bits> alone = computeBits(file, poison, nullptr);
+    if (!alone)
+      return tl::unexpected(alone.error());
+    return alone->all;
+  }
   auto ranks = makeThreadRanks(size, {.deadline = kDeadline});
   std::mutex mutex;
-  std::vector<std::string> bits(ranks.size());
+  std::vector<Bits> bits(ranks.size());
   std::optional<Diagnostic> problem;
   std::vector<std::thread> threads;
   threads.reserve(ranks.size());
   for (auto &link : ranks)
     threads.emplace_back([&, link = link.get()] {
-      Expected<std::string> own = computeBits(file, poison, link);
+      Expected<Bits> own = computeBits(file, poison, link);
       std::lock_guard lock(mutex);
       if (own)
         bits[size_t(link->rank())] = std::move(*own);
@@ -178,9 +225,11 @@ Expected<std::string> computeBitsOfRanks(const PlanFile &file, bool poison) {
     thread.join();
   if (problem)
     return tl::unexpected(*problem);
+  if (Status status = compareCopies(file.plan, bits); !status)
+    return tl::unexpected(status.error());
   std::string all;
-  for (const std::string &own : bits)
-    all += own;
+  for (const Bits &own : bits)
+    all += own.all;
   return all;
 }
 
@@ -252,31 +301,59 @@ int main(int argc, char **argv) {
   }
   const bool hasLanes =
       std::ranges::any_of(file->plan.programs(), [](const plan::Program &program) { return program.signals() > 0; });
-  int rejected = 0, harmless = 0, missed = 0;
+  const bool hasRanks = rankCount(file->plan) > 1;
+  const Result intended = hasRanks ? runApart(*file, file->plan, false) : Result{};
+  int rejected = 0, harmless = 0, missed = 0, others = 0, drifting = 0;
   std::map<Rule, int> rules;
+  auto miss = [&](uint64_t seed, const std::string &what, const std::string &harm) {
+    ++missed;
+    std::cout << "MISSED (seed " << seed << "): " << what << ": " << harm << std::endl;
+  };
   for (uint64_t seed = 0; rejected + harmless + missed < count && seed < 10 * uint64_t(count); ++seed) {
     plan::Plan mutant = file->plan;
-    std::optional<Mutation> mutation =
-        seed % 2 == 0 && hasLanes ? mutate(mutant, kOfLanes[seed / 2 % kOfLanes.size()], seed) : mutate(mutant, seed);
+    std::optional<std::string> mutation;
+    const bool ofRanks = hasRanks && seed % 2 == 0;
+    if (ofRanks) {
+      mutation = mutateRanks(mutant, RankMutationKind(seed / 2 % kRankMutationKinds), seed);
+    } else if (auto other = seed % 4 == 1 && hasLanes ? mutate(mutant, kOfLanes[seed / 4 % kOfLanes.size()], seed)
+                                                      : mutate(mutant, seed)) {
+      mutation = other->description;
+    }
     if (!mutation)
       continue;
+    if (ofRanks) {
+      plan::Plan meant = mutant;
+      renewDigests(meant);
+      const Validation judged = validate(meant);
+      drifting += std::ranges::any_of(judged.findings, [](const Finding &each) { return each.rule == Rule::Replica; });
+      std::string harm = judged.ok() ? findHarm(*file, meant) : "";
+      if (!harm.empty() && harm.find(kRefused) == std::string::npos) {
+        miss(seed, *mutation, harm);
+        continue;
+      }
+      others += judged.ok();
+    }
     Validation validation = validate(mutant);
     if (!validation.ok()) {
       ++rejected;
       ++rules[validation.findings.front().rule];
-    } else if (std::string harm = findHarm(*file, mutant); harm.empty()) {
-      ++harmless;
-      std::cout << "harmless: " << mutation->description << std::endl;
-    } else if (harm.find(kRefused) != std::string::npos) {
+    } else if (std::string harm = findHarm(*file, mutant); harm.find(kRefused) != std::string::npos) {
       ++rejected; // what the backend checks: alignment of scratch, sizes of library calls
+    } else if (!harm.empty()) {
+      miss(seed, *mutation, harm);
+    } else if (ofRanks && runApart(*file, mutant, false) != intended) {
+      miss(seed, *mutation, "it computes something else");
     } else {
-      ++missed;
-      std::cout << "MISSED (seed " << seed << "): " << mutation->description << ": " << harm << std::endl;
+      ++harmless;
+      std::cout << "harmless: " << *mutation << std::endl;
     }
   }
   for (const auto &[rule, times] : rules)
     std::cout << ruleName(rule) << ": " << times << '\n';
   std::cout << rejected << " rejected, " << harmless << " harmless, " << missed << " missed\n";
+  if (hasRanks)
+    std::cout << others << " would pass if the compiler had meant them, and keep copies equal; " << drifting
+              << " would not, since copies would drift apart\n";
   // Mutations that do nothing would be harmless, all of them.
   return missed == 0 && rejected >= count / 2 && rejected + harmless == count ? 0 : 1;
 }

@@ -1,5 +1,5 @@
-# 200 mutants of a compiled plan with experts, dropout and two micro-batches, and 100 of one for four ranks, whose
-# collectives are in a lane of their own: rejected, or harmless.
+# 200 mutants of a compiled plan with experts, dropout and two micro-batches, and 100 each of one for 2 x 2 ranks and one
+# for 4 x 2, whose collectives are in a lane of their own: rejected, or harmless.
 set -euo pipefail
 moec model transformer_lm_gpt --decoder-layers 2 --decoder-embed-dim 16 --decoder-ffn-embed-dim 32 --decoder-attention-heads 2 \
   --tokens-per-sample 8 --vocab-size 40 --moe-freq 2 --moe-expert-count 4 --moe-gate-loss-wt 0.01 --dropout 0.1 -o model.onnx
@@ -9,4 +9,6 @@ compile() {
 compile
 "$MOEC_BUILD/test/plan_mutations" model.moe "${MOEC_MUTATIONS:-200}"
 compile --set routing_groups=2 --ranks 4 --expert-parallel 2 --fsdp full
+"$MOEC_BUILD/test/plan_mutations" model.moe "${MOEC_MUTATIONS:-100}"
+compile --bind batch=8 --set routing_groups=2 --ranks 8 --expert-parallel 2 --fsdp optimizer
 "$MOEC_BUILD/test/plan_mutations" model.moe "${MOEC_MUTATIONS:-100}"

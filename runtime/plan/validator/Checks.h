@@ -58,6 +58,8 @@ void checkTables(Context &context);
 bool checkProgram(Context &context, int program);
 /// Races and lifetimes of a program whose steps have an order.
 void checkMemory(Context &context, int program);
+/// What ranks should hold alike after a program whose steps have an order.
+void checkReplicas(Context &context, int program);
 /// Totals by class.
 void checkCertificate(Context &context);
 
