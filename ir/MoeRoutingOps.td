@@ -98,6 +98,7 @@ def Moe_GroupRowsOp : Moe_Op<"group_rows", [Pure, InferTypeOpAdaptor, Decomposab
     token [1,G,R] i32 (s * K + choice of the row, -1 = empty), block_expert [G,B] i32 (expert of each block of `block`
     rows, -1 = none). The rows of an expert are in order of s * K + choice and start where a block does, experts in
     order. R = B * block, and B = floor((S K - n) / block) + n with n = min(experts, S K), the most that any choice needs.
+    S K is at most 2^24.
 
     With several `parts` the table is that many tables of experts / parts experts each, one behind the other, each of
     them with room for all choices; block_expert counts the experts of the block's part. So ranks can have a part each.
@@ -108,7 +109,7 @@ def Moe_GroupRowsOp : Moe_Op<"group_rows", [Pure, InferTypeOpAdaptor, Decomposab
                        DefaultValuedAttr<I64Attr, "1">:$parts);
   let results = (outs Moe_IntTensor:$slot, Moe_IntTensor:$token, Moe_IntTensor:$block_expert);
   let adjointStatus = "no: integer results";
-  let decompositionStatus = "yes: a comparison of all choices with all rows";
+  let decompositionStatus = "yes: counts in chunks of choices, linear in their number";
   let cpuStatus = "yes";
 }
 

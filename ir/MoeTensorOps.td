@@ -124,7 +124,7 @@ def Moe_CumsumOp : Moe_PureOp<"cumsum", [Differentiable, Decomposable]> {
   let arguments = (ins Moe_Tensor:$input, I64Attr:$dim, UnitAttr:$exclusive, UnitAttr:$reverse);
   let results = (outs Moe_Tensor:$result);
   let adjointStatus = "yes";
-  let decompositionStatus = "yes: a masked sum, quadratic in the length";
+  let decompositionStatus = "yes: masked sums in chunks, and a running sum of those of whole chunks";
   let cpuStatus = "yes";
 }
 
