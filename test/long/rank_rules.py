@@ -100,7 +100,7 @@ def outcome(rule):
             if linked.returncode != 0:
                 return "DOES NOT LINK: " + linked.stderr[-200:]
             try:
-                if subprocess.run([pathlib.Path(folder) / program, "--gtest_brief=1", "--gtest_fail_fast"], capture_output=True, timeout=600).returncode != 0:
+                if subprocess.run([pathlib.Path(folder) / program, "--gtest_brief=1", "--gtest_fail_fast"], capture_output=True, timeout=1800).returncode != 0:
                     return program
             except subprocess.TimeoutExpired:
                 return f"{program} does not end"
