@@ -28,6 +28,11 @@ bool isGathered(Value value) {
   return gather && viewedValue(gather.getInput()).getDefiningOp<ReadOp>();
 }
 
+bool isProduct(Operation &op) {
+  auto fused = dyn_cast<FusedOp>(op);
+  return fused ? codegen::isProduct(fused) : isa<DotOp>(op);
+}
+
 class CheapFinder {
 public:
   CheapFinder(Block &block, const llvm::DenseSet<Operation *> &forward, const CheapOptions &options)
@@ -47,6 +52,7 @@ private:
   struct Readers {
     unsigned lastForward = 0;
     std::optional<unsigned> firstBackward;
+    double flops = 0; ///< of the products among those in the backward
   };
 
   void findReaders() {
@@ -59,10 +65,13 @@ private:
         readers[result].lastForward = step;
       for (Value operand : op.getOperands()) {
         Readers &found = readers[viewedValue(operand)];
-        if (forward.contains(&op))
+        if (forward.contains(&op)) {
           found.lastForward = step;
-        else if (!found.firstBackward)
-          found.firstBackward = step;
+          continue;
+        }
+        found.firstBackward = found.firstBackward.value_or(step);
+        if (isProduct(op))
+          found.flops += cast<MoeOpInterface>(op).getCost().flops;
       }
     }
   }
@@ -99,13 +108,16 @@ private:
     SmallVector<Value> operands(given.none() && hasReductions(fused) ? ValueRange(fused.getInputs())
                                                                      : ValueRange(slice.operands()));
     uint64_t reads = 0;
+    bool isOfGathered = false; // and thus whole where it should not be for long
     for (Value operand : operands) {
       Value source = viewedValue(operand);
       if (!isAtHand(source))
         return;
       reads += tensorBytes(typeOf(operand));
+      isOfGathered |= isGathered(source);
     }
-    if (reads > kMostReads * bytes)
+    const double least = static_cast<double>(options.minFlops) * static_cast<double>(reads + bytes);
+    if (reads > kMostReads * bytes || (!isOfGathered && read.flops > 0 && read.flops < least))
       return;
     const unsigned again = *read.firstBackward;
     for (Value operand : operands) {

@@ -17,12 +17,15 @@ namespace moe::ir {
 struct CheapOptions {
   uint64_t minBytes = 0; ///< smaller tensors are not worth a kernel
   unsigned minSteps = 1; ///< operations between the last reader in the forward and the first one in the backward
+  /// FLOPs of the products that read a copy, for each byte that the copy moves, if there are any. Below some ten they
+  /// take no longer than the copy.
+  unsigned minFlops = 0;
 };
 
 /// Results of operations of `forward` (forwardPart) that the backward reads, and that one kernel without sums computes
 /// with the same bits from inputs, states and other values that the backward reads anyway: the bf16 copy of a weight,
 /// GELU of a stored product, the product of a gate, a normalized row once its sums are known. None of them is needed to
-/// compute another one, and none needs to read more than four times its own bytes.
+/// compute another one, none needs to read more than four times its own bytes, and products that read it take longer.
 ///
 /// And what is gathered of a state that ranks have in parts, since nobody shares it out to have it whole all the time:
 /// it is gathered again, as fully sharded data parallelism does. The values above may be computed from it.

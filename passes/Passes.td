@@ -184,7 +184,8 @@ def Recompute : Moe_Pass<"recompute"> {
   let options = [
     Option<"policy", "policy", "std::string", "\"none\"", "none or full">,
     Option<"cheapBytes", "cheap-bytes", "int64_t", "65536", "smaller tensors are never computed again alone">,
-    Option<"cheapSteps", "cheap-steps", "int64_t", "8", "operations for which keeping a tensor is no cost">
+    Option<"cheapSteps", "cheap-steps", "int64_t", "8", "operations for which keeping a tensor is no cost">,
+    Option<"cheapFlops", "cheap-flops", "int64_t", "40", "FLOPs of the products that read it for each byte that a copy moves">
   ];
 }
 

@@ -95,6 +95,7 @@ void addPhase(PassManager &pm, Phase phase, const PipelineOptions &options) {
     if (options.cheap) {
       recompute.cheapBytes = static_cast<int64_t>(options.cheap->minBytes);
       recompute.cheapSteps = options.cheap->minSteps;
+      recompute.cheapFlops = options.cheap->minFlops;
     }
     pm.addPass(createRecompute(recompute));
     // What order serves memory best, whatever the policy.

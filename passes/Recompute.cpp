@@ -68,6 +68,7 @@ struct RecomputePass : impl::RecomputeBase<RecomputePass> {
     CheapOptions options;
     options.minBytes = static_cast<uint64_t>(cheapBytes);
     options.minSteps = static_cast<unsigned>(cheapSteps);
+    options.minFlops = static_cast<unsigned>(cheapFlops);
     llvm::DenseSet<Value> cheap = cheapValues(block, forward, options), keep;
     if (cheap.empty())
       return {};

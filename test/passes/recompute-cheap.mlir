@@ -1,5 +1,5 @@
 // RUN: moe-opt %s --differentiate --simplify --decompose-coarse --simplify=merge=false --fuse-epilogues --fuse --mlir-print-debuginfo -o %t.kept.mlir
-// RUN: moe-opt %t.kept.mlir '--recompute=cheap-bytes=256 cheap-steps=3' --mlir-print-debuginfo -o %t.again.mlir
+// RUN: moe-opt %t.kept.mlir '--recompute=cheap-bytes=256 cheap-steps=3 cheap-flops=0' --mlir-print-debuginfo -o %t.again.mlir
 // RUN: moe-opt %t.again.mlir --mlir-print-debuginfo --mlir-print-local-scope | FileCheck %s
 
 // The same bits.
@@ -11,9 +11,15 @@
 
 // Too small for it, or not kept for long enough.
 // RUN: moe-opt %t.kept.mlir --recompute --mlir-print-debuginfo | diff %t.kept.mlir -
-// RUN: moe-opt %t.kept.mlir '--recompute=cheap-bytes=256 cheap-steps=1000' --mlir-print-debuginfo | diff %t.kept.mlir -
-// RUN: moe-opt %t.kept.mlir '--recompute=cheap-bytes=257 cheap-steps=3' | FileCheck %s --check-prefix=LARGE
+// RUN: moe-opt %t.kept.mlir '--recompute=cheap-bytes=256 cheap-steps=1000 cheap-flops=0' --mlir-print-debuginfo | diff %t.kept.mlir -
+// RUN: moe-opt %t.kept.mlir '--recompute=cheap-bytes=257 cheap-steps=3 cheap-flops=0' | FileCheck %s --check-prefix=LARGE
 // LARGE-NOT: tensor<16x8xbf16>{{.*}}moe.recomputed
+
+// What products read that would take no longer stays; what the gate's own gradient reads does not.
+// RUN: moe-opt %t.kept.mlir '--recompute=cheap-bytes=256 cheap-steps=3 cheap-flops=1000' | FileCheck %s --check-prefix=QUICK
+// QUICK-NOT: moe.recomputed
+// QUICK: moe.fused "loop"(%{{[0-9]+}}) {moe.recomputed} : (tensor<32x16xbf16>) -> (tensor<32x16xbf16>, tensor<32x16xbf16>)
+// QUICK-NOT: moe.recomputed
 
 // x + (silu(x gate) * (x up)) down, with weights in bf16.
 module attributes {moe.training = {accumulate = 2 : i64}} {

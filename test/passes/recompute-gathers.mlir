@@ -1,9 +1,9 @@
 // RUN: moe-opt %s --shard="axes=data,expert sizes=2,1" --insert-data-parallel --insert-fsdp="mode=full" --differentiate --simplify --decompose-coarse --simplify=merge=false --fuse-epilogues --fuse --mlir-print-debuginfo -o %t.mlir
-// RUN: moe-opt %t.mlir '--recompute=cheap-bytes=256 cheap-steps=1' --mlir-print-debuginfo --mlir-print-local-scope | FileCheck %s --check-prefixes=CHECK,NONE
-// RUN: moe-opt %t.mlir '--recompute=policy=full cheap-bytes=256 cheap-steps=1' --mlir-print-debuginfo --mlir-print-local-scope | FileCheck %s --check-prefixes=CHECK,FULL
-// RUN: moe-opt %t.mlir '--recompute=cheap-bytes=257 cheap-steps=1' | FileCheck %s --check-prefix=SMALL
-// RUN: moe-opt %t.mlir '--recompute=cheap-bytes=256 cheap-steps=1000' | FileCheck %s --check-prefix=SMALL
-// RUN: moe-opt %s --assign-precision=compute=bf16 --shard="axes=data,expert sizes=2,1" --insert-data-parallel --insert-fsdp="mode=full" --differentiate --simplify --decompose-coarse --simplify=merge=false --fuse-epilogues --fuse '--recompute=cheap-bytes=128 cheap-steps=1' --mlir-print-local-scope | FileCheck %s --check-prefix=NARROW
+// RUN: moe-opt %t.mlir '--recompute=cheap-bytes=256 cheap-steps=1 cheap-flops=0' --mlir-print-debuginfo --mlir-print-local-scope | FileCheck %s --check-prefixes=CHECK,NONE
+// RUN: moe-opt %t.mlir '--recompute=policy=full cheap-bytes=256 cheap-steps=1 cheap-flops=0' --mlir-print-debuginfo --mlir-print-local-scope | FileCheck %s --check-prefixes=CHECK,FULL
+// RUN: moe-opt %t.mlir '--recompute=cheap-bytes=257 cheap-steps=1 cheap-flops=0' | FileCheck %s --check-prefix=SMALL
+// RUN: moe-opt %t.mlir '--recompute=cheap-bytes=256 cheap-steps=1000 cheap-flops=0' | FileCheck %s --check-prefix=SMALL
+// RUN: moe-opt %s --assign-precision=compute=bf16 --shard="axes=data,expert sizes=2,1" --insert-data-parallel --insert-fsdp="mode=full" --differentiate --simplify --decompose-coarse --simplify=merge=false --fuse-epilogues --fuse '--recompute=cheap-bytes=128 cheap-steps=1 cheap-flops=0' --mlir-print-local-scope | FileCheck %s --check-prefix=NARROW
 
 // Whole parameters live from the gather to their last reader in the forward, and from another gather on in the backward. The
 // number in the name of a bucket is that of no layer: if it were taken for one, `full` would keep nothing of any layer and
