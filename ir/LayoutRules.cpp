@@ -6,6 +6,7 @@
 
 #include "ir/LayoutRules.h"
 
+#include "ir/Reshard.h"
 #include "llvm/ADT/Sequence.h"
 
 using namespace mlir;
@@ -180,21 +181,11 @@ LayoutRule BroadcastOp::getLayoutRule() {
 
 namespace {
 
-bool splits(RankedTensorType type, int64_t dim) {
-  auto layout = dyn_cast_if_present<LayoutAttr>(type.getEncoding());
-  if (!layout)
-    return false;
-  for (unsigned axis = 0; axis < layout.getAxes().size(); ++axis)
-    if (layout.kind(axis) == AxisKind::Shard && layout.getDims()[axis] == dim)
-      return true;
-  return false;
-}
-
 /// Dimensions that are cut or may be: sizes are local, so one of size 1 matters only if an axis splits it.
 SmallVector<int64_t> wide(RankedTensorType type) {
   SmallVector<int64_t> dims;
   for (int64_t d = 0; d < type.getRank(); ++d)
-    if (type.getDimSize(d) != 1 || splits(type, d))
+    if (type.getDimSize(d) != 1 || isSplit(type, d))
       dims.push_back(d);
   return dims;
 }

@@ -207,12 +207,16 @@ FailureOr<Value> everywhere(OpBuilder &builder, Value value, MeshAttr mesh, Stri
   return reshard(builder, value, LayoutAttr::replicated(value.getContext(), layout.getAxes()), mesh, insertedBy);
 }
 
-bool isSplitBucket(RankedTensorType bucket) {
-  auto layout = dyn_cast_if_present<LayoutAttr>(bucket.getEncoding());
+bool isSplit(RankedTensorType type, int64_t dim) {
+  auto layout = dyn_cast_if_present<LayoutAttr>(type.getEncoding());
   for (unsigned axis = 0; layout && axis < layout.getAxes().size(); ++axis)
-    if (layout.kind(axis) == AxisKind::Shard && layout.getDims()[axis] + 1 == bucket.getRank())
+    if (layout.kind(axis) == AxisKind::Shard && layout.getDims()[axis] == dim)
       return true;
   return false;
+}
+
+bool isSplitBucket(RankedTensorType bucket) {
+  return isSplit(bucket, bucket.getRank() - 1);
 }
 
 RankedTensorType gradientType(RankedTensorType type, MeshAttr mesh) {

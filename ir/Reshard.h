@@ -37,6 +37,9 @@ mlir::FailureOr<mlir::Value> everywhere(mlir::OpBuilder &builder, mlir::Value va
 /// Type of the gradient of a value on a mesh: the dual on axes of more than one rank. On others nothing is partial.
 mlir::RankedTensorType gradientType(mlir::RankedTensorType type, MeshAttr mesh);
 
+/// Whether an axis of the mesh splits dimension `dim`; none does without a layout.
+bool isSplit(mlir::RankedTensorType type, int64_t dim);
+
 /// Whether a bucket, [n] or [1,n] (see passes/Buckets.h), lies in parts of its elements.
 bool isSplitBucket(mlir::RankedTensorType bucket);
 

@@ -30,12 +30,8 @@ public:
     if (!values.insert({value, dim}))
       return true;
     RankedTensorType type = typeOf(value);
-    auto layout = cast<LayoutAttr>(type.getEncoding());
-    for (unsigned axis = 0; axis < layout.getAxes().size(); ++axis)
-      if (layout.kind(axis) == AxisKind::Shard && layout.getDims()[axis] == dim)
-        return false;
     Operation *op = value.getDefiningOp();
-    if (!op || type.getDimSize(dim) != typeOf(token).getDimSize(kSlots) ||
+    if (!op || isSplit(type, dim) || type.getDimSize(dim) != typeOf(token).getDimSize(kSlots) ||
         !visit(op, [&](const LayoutRule &rule) { return rule.results[cast<OpResult>(value).getResultNumber()][dim]; }))
       return false;
     return llvm::all_of(value.getUses(), [&](OpOperand &use) {

@@ -112,10 +112,7 @@ struct InsertExpertParallelPass : impl::InsertExpertParallelBase<InsertExpertPar
       return kExperts;
     if (token.getDimSize(kSlots) % ranks == 0)
       return kSlots;
-    bool areSplit = false;
-    for (unsigned other = 0; other < layout.getAxes().size(); ++other)
-      areSplit |= layout.kind(other) == AxisKind::Shard && layout.getDims()[other] == kExperts;
-    if (!areSplit && token.getDimSize(kExperts) % ranks == 0)
+    if (!isSplit(token, kExperts) && token.getDimSize(kExperts) % ranks == 0)
       return kExperts;
     const auto slots = static_cast<int64_t>(llvm::alignTo(token.getDimSize(kSlots), ranks));
     return succeeded(addEmptySlots(dispatch, slots, mesh)) ? std::optional<int64_t>(kSlots) : std::nullopt;

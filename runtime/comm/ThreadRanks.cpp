@@ -11,7 +11,6 @@
 
 #include "runtime/comm/ThreadRanks.h"
 
-#include <algorithm>
 #include <atomic>
 #include <chrono>
 #include <condition_variable>

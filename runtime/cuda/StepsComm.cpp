@@ -17,7 +17,6 @@
 #include "runtime/plan/Mesh.h"
 #include "runtime/plan/Structure.h"
 
-#include <algorithm>
 #include <optional>
 #include <utility>
 

@@ -30,12 +30,6 @@ def train(groups, ranks, *flags):
     return json.loads(said.stdout)["flops_per_micro_step"], lab.records(done.stdout), lab.load("gradients"), lab.load("weights")
 
 
-def worst(got, want, floor):
-    if got.keys() != want.keys():
-        return np.inf
-    return max(np.linalg.norm(got[key].astype(np.float64) - value) / (1e-5 * np.linalg.norm(value) + floor) for key, value in want.items())
-
-
 lab.model("model.onnx", "--moe-freq", "2", "--moe-expert-count", "5", "--dropout", "0.1", "--activation-dropout", "0.1",
           "--attention-dropout", "0.1", "--share-decoder-input-output-embed", width=32, heads=2, tokens=SEQ, vocabulary=VOCABULARY)  # fmt: skip
 tokens, labels = (random.integers(4, VOCABULARY, (UPDATES, BATCH, SEQ), dtype=np.int64) for _ in range(2))
@@ -48,10 +42,9 @@ for groups, meshes in CASES:
     floor = 1e-7 * np.sqrt(sum(np.sum(value.astype(np.float64) ** 2) for value in gradients.values()))
     for ranks, experts, fsdp in meshes:
         flops, other, theirs, after = train(groups, ranks, "--expert-parallel", experts, "--fsdp", fsdp)
-        off = [worst(theirs, gradients, floor), worst(after, weights, 1e-7)]
+        off = [lab.worst(theirs, gradients, floor), lab.worst(after, weights, 1e-7)]
         keys = ("loss", "gnorm", "clip_factor", "overflow_expert1", "overflow_expert2")
-        near = len(log) == len(other) and all(abs(a[key] - b[key]) <= 1e-5 * abs(b[key]) for a, b in zip(other, log) for key in keys)
         name = f"{groups} groups on {ranks // experts} x {experts}, fsdp {fsdp}"
-        report.check(near and max(off) <= 1, f"{name}: gradients {off[0]:.3f}, weights {off[1]:.3f} of tolerance")
+        report.check(lab.near(other, log, keys) and max(off) <= 1, f"{name}: gradients {off[0]:.3f}, weights {off[1]:.3f} of tolerance")
         report.check(flops * ranks <= 1.15 * alone, f"{name}: FLOPs {flops * ranks / alone:.3f} / N")
 report.finish()

@@ -50,10 +50,6 @@ class Plan:
         return lab.records(done.stdout), lab.load(gradients), lab.load(weights)
 
 
-def near(log, want, keys, tolerance):
-    return len(log) == len(want) and all(abs(a[key] - b[key]) <= tolerance * abs(b[key]) for a, b in zip(log, want) for key in keys)
-
-
 def same(run, other):
     def equal(a, b):
         return a.keys() == b.keys() and all(np.array_equal(a[key], value) for key, value in b.items())
@@ -75,7 +71,7 @@ def sgd(source, top1, accumulate, one, ranks, experts, fsdp, recompute):
     run = plan.train(data, UPDATES)
     floor = 1e-7 * np.sqrt(sum(np.sum(value.astype(np.float64) ** 2) for value in one[1].values()))
     off = [lab.worst(run[1], one[1], floor), lab.worst(run[2], one[2], 1e-7)]
-    good = near(run[0], one[0], ("loss", "gnorm", "clip_factor"), 1e-5) and max(off) <= 1
+    good = lab.near(run[0], one[0], ("loss", "gnorm", "clip_factor")) and max(off) <= 1
     results = [(good, f"{name}: gradients {off[0]:.3f}, weights {off[1]:.3f} of tolerance"),
                (same(plan.train(data, UPDATES), run), f"{name}: twice the same bits")]  # fmt: skip
     if recompute:
@@ -89,7 +85,7 @@ def adam(source, one, ranks, experts, fsdp):
     log, _, weights = Plan(name, source, ADAM, 1, ranks, "--expert-parallel", experts, "--fsdp", fsdp).train("inputs-adam", ADAM_UPDATES)
     keys = [key for key in one[2] if not key.endswith("k_proj.bias")]
     off = lab.worst({key: weights[key] for key in keys}, {key: one[2][key] for key in keys}, 1e-7, tolerance=1e-4)
-    return [(near(log, one[0], ("loss",), 1e-4) and off <= 1, f"{name}: weights {off:.3f} of tolerance after {len(log)} updates")]
+    return [(lab.near(log, one[0], ("loss",), tolerance=1e-4) and off <= 1, f"{name}: weights {off:.3f} of tolerance after {len(log)} updates")]
 
 
 # Compilers and trainers are processes; two at a time, as there are cores.

@@ -30,6 +30,15 @@ struct Model {
   std::vector<std::pair<int64_t, int64_t>> meshes;
 };
 
+ModelSpec specOf(const Model &model, int64_t groups) {
+  ModelSpec spec;
+  spec.top1 = model.top1;
+  spec.groups = groups;
+  spec.sequences = model.sequences;
+  spec.experts = model.experts;
+  return spec;
+}
+
 class Groups : public testing::TestWithParam<Model> {};
 
 /// Rows [E,G,C,M] of experts that a rank makes in the forward.
@@ -46,12 +55,7 @@ TEST_P(Groups, TrainTheSameModelOnAnyMesh) {
   const Model &param = GetParam();
   int number = 0;
   for (int64_t groups : param.groups) {
-    ModelSpec spec;
-    spec.top1 = param.top1;
-    spec.groups = groups;
-    spec.sequences = param.sequences;
-    spec.experts = param.experts;
-    MeshModel model(spec);
+    MeshModel model(specOf(param, groups));
     std::string messages;
     std::optional<Trained> one = model.train({}, 2, messages);
     ASSERT_TRUE(one) << messages;
@@ -73,12 +77,7 @@ TEST_P(Groups, TrainTheSameModelOnAnyMesh) {
 TEST_P(Groups, ShareTheRows) {
   const Model &param = GetParam();
   for (int64_t groups : param.groups) {
-    ModelSpec spec;
-    spec.top1 = param.top1;
-    spec.groups = groups;
-    spec.sequences = param.sequences;
-    spec.experts = param.experts;
-    MeshModel model(spec);
+    MeshModel model(specOf(param, groups));
     std::string messages;
     auto one = model.parallel({}, messages);
     ASSERT_TRUE(one) << messages;

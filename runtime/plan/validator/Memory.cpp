@@ -16,6 +16,7 @@
 
 #include "runtime/plan/validator/Checks.h"
 #include "runtime/plan/validator/HappensBefore.h"
+#include "runtime/plan/validator/Segments.h"
 
 #include <algorithm>
 #include <iterator>
@@ -39,44 +40,6 @@ struct Segment {
   std::vector<int32_t> readers; ///< by lane: last step that read since; empty if nobody did
 };
 
-/// The bytes [0, size) of an arena, cut into segments.
-class Bytes {
-public:
-  Bytes(uint64_t size, int64_t owner) {
-    if (size != 0)
-      segments.emplace(0, Segment{size, owner, kNobody, 0, {}});
-  }
-  using Iterator = std::map<uint64_t, Segment>::iterator;
-
-  /// Cuts at both ends and returns the segments between them. begin < end <= size.
-  std::pair<Iterator, Iterator> cut(uint64_t begin, uint64_t end) {
-    Iterator first = cutAt(begin);
-    return {first, cutAt(end)};
-  }
-  /// Makes one segment of the range.
-  void assign(uint64_t begin, uint64_t end, Segment value) {
-    auto [first, last] = cut(begin, end);
-    value.end = end;
-    segments.insert_or_assign(segments.erase(first, last), begin, std::move(value));
-  }
-  const std::map<uint64_t, Segment> &all() const { return segments; }
-
-private:
-  Iterator cutAt(uint64_t position) {
-    Iterator next = segments.lower_bound(position);
-    if (next == segments.begin() || (next != segments.end() && next->first == position))
-      return next;
-    Iterator before = std::prev(next);
-    if (before->second.end <= position)
-      return next;
-    Segment tail = before->second;
-    before->second.end = position;
-    return segments.emplace_hint(next, position, std::move(tail));
-  }
-
-  std::map<uint64_t, Segment> segments;
-};
-
 struct Access {
   Range range;
   uint32_t buffer = 0;
@@ -92,7 +55,7 @@ public:
   Walk(Context &context, int index)
       : context(context), plan(context.plan), index(index), program(plan.programs(index)), order(program) {
     for (const plan::Arena &arena : plan.arenas())
-      arenas.emplace_back(arena.bytes(), persistent(arena) ? kPersistent : kGarbage);
+      arenas.emplace_back(arena.bytes(), Segment{0, persistent(arena) ? kPersistent : kGarbage, kNobody, 0, {}});
     for (const plan::StateTensor &tensor : plan.state())
       if (tensor.kind() == plan::StateTensor::FROZEN)
         frozen.emplace(context.rangeOf(tensor.slice()).begin, &tensor);
@@ -226,7 +189,7 @@ private:
   }
 
   void record(const Access &access) {
-    Bytes &bytes = arenas[access.range.arena];
+    Bytes<Segment> &bytes = arenas[access.range.arena];
     if (access.writes()) {
       int64_t owner = access.kind == plan::Operand::SCRATCH ? kGarbage : int64_t(access.buffer);
       bytes.assign(access.range.begin, access.range.end, Segment{0, owner, step, access.buffer, {}});
@@ -265,7 +228,7 @@ private:
   int index;
   const plan::Program &program;
   HappensBefore order;
-  std::vector<Bytes> arenas;
+  std::vector<Bytes<Segment>> arenas;
   std::multimap<uint64_t, const plan::StateTensor *> frozen; ///< by first byte
   std::vector<Access> accesses;                              ///< of the current step
   int step = 0;

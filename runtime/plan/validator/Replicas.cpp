@@ -17,9 +17,8 @@
 
 #include "runtime/plan/Mesh.h"
 #include "runtime/plan/validator/Checks.h"
+#include "runtime/plan/validator/Segments.h"
 
-#include <algorithm>
-#include <map>
 #include <set>
 #include <vector>
 
@@ -31,41 +30,9 @@ using Axes = uint64_t;
 constexpr int kMostAxes = 64;
 
 struct Value {
+  uint64_t end = 0; ///< of the segment that holds it
   Axes varies = 0;
   int writer = -1; ///< step
-};
-
-/// The bytes of an arena.
-class Bytes {
-public:
-  Bytes(uint64_t size, Axes varies) : size(size) { values[0] = {varies, -1}; }
-
-  void assign(uint64_t begin, uint64_t end, Value value) {
-    if (begin == end)
-      return;
-    Value after = std::prev(values.upper_bound(end))->second;
-    values.erase(values.lower_bound(begin), values.upper_bound(end));
-    values[begin] = value;
-    if (end < size)
-      values[end] = after;
-  }
-
-  /// Along what any byte of [begin, end) varies, of the axes `of`, and who wrote the first that does.
-  Value along(uint64_t begin, uint64_t end, Axes of) const {
-    Value all;
-    if (begin == end)
-      return all;
-    for (auto it = std::prev(values.upper_bound(begin)); it != values.end() && it->first < end; ++it) {
-      if (all.varies == 0)
-        all.writer = it->second.writer;
-      all.varies |= it->second.varies & of;
-    }
-    return all;
-  }
-
-private:
-  uint64_t size;
-  std::map<uint64_t, Value> values; ///< from where on; there is one at 0
 };
 
 class Walk {
@@ -76,17 +43,17 @@ public:
         every |= Axes{1} << axis;
     arenas.reserve(static_cast<size_t>(plan.arenas_size()));
     for (const plan::Arena &arena : plan.arenas())
-      arenas.emplace_back(arena.bytes(), every);
+      arenas.emplace_back(arena.bytes(), Value{0, every, -1});
   }
 
   void run() {
     const plan::Program &program = plan.programs(index);
     for (const plan::Metric &metric : plan.metrics())
-      write(metric.slice(), {});
+      write(metric.slice(), 0);
     for (const plan::Input &input : plan.inputs())
-      write(input.staging(), {axesOf(input.axes()), -1});
+      write(input.staging(), axesOf(input.axes()));
     for (const plan::StateTensor &tensor : plan.state())
-      write(tensor.slice(), {axesOf(tensor), -1});
+      write(tensor.slice(), axesOf(tensor));
     for (int i = 0; i < program.steps_size(); ++i)
       step(program.steps(i), i);
     for (const plan::StateTensor &tensor : plan.state())
@@ -112,15 +79,25 @@ private:
     return axesOf(tensor.layout()) | (tensor.has_flat() ? axesOf(tensor.flat().axes()) : 0);
   }
 
-  void write(const plan::Slice &slice, Value value) {
+  void write(const plan::Slice &slice, Axes varies, int writer = -1) {
     const Range range = context.rangeOf(slice);
-    value.varies &= every;
-    arenas[range.arena].assign(range.begin, range.end, value);
+    if (range.begin != range.end)
+      arenas[range.arena].assign(range.begin, range.end, {0, varies & every, writer});
   }
 
-  Value read(const plan::Slice &slice, Axes of) const {
+  /// Along what any byte of a slice varies, of the axes `of`, and who wrote the first that does.
+  Value read(const plan::Slice &slice, Axes of) {
     const Range range = context.rangeOf(slice);
-    return arenas[range.arena].along(range.begin, range.end, of);
+    Value all;
+    if (range.begin == range.end)
+      return all;
+    auto [first, last] = arenas[range.arena].cut(range.begin, range.end);
+    for (auto it = first; it != last; ++it) {
+      if (all.varies == 0)
+        all.writer = it->second.writer;
+      all.varies |= it->second.varies & of;
+    }
+    return all;
   }
 
   void step(const plan::Step &step, int number) {
@@ -139,7 +116,7 @@ private:
     }
     for (const plan::Operand &operand : step.operands())
       if (operand.access() != plan::Operand::READ)
-        write(operand.slice(), {operand.access() == plan::Operand::SCRATCH ? every : varies, number});
+        write(operand.slice(), operand.access() == plan::Operand::SCRATCH ? every : varies, number);
   }
 
   void expect(const plan::StateTensor &tensor) {
@@ -159,7 +136,7 @@ private:
   const plan::Plan &plan;
   int index;
   Axes every = 0;
-  std::vector<Bytes> arenas;
+  std::vector<Bytes<Value>> arenas;
   std::set<std::pair<uint32_t, uint64_t>> told; ///< tensors of a bucket share a slice
 };
 

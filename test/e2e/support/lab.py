@@ -93,6 +93,11 @@ def gap(expected, actual, tolerance, only=None):
                for name, value in expected.items() if only in (None, name))  # fmt: skip
 
 
+def near(log, expected, keys, tolerance=1e-5):
+    """Whether two logs have as many lines, and in each the same numbers under `keys` but for `tolerance` of them."""
+    return len(log) == len(expected) and all(abs(a[key] - b[key]) <= tolerance * abs(b[key]) for a, b in zip(log, expected) for key in keys)
+
+
 def worst(actual, expected, floor, tolerance=1e-5):
     """The largest ||a - b|| / (tolerance ||b|| + floor) of tensors by name; infinite if the names differ."""
     if actual.keys() != expected.keys():
