@@ -35,7 +35,14 @@ private:
   const llvm::Target *backend = nullptr;
 };
 
-CpuObjectCompiler::CpuObjectCompiler(MLIRContext *context, CpuTarget cpu) : target(std::move(cpu)), lowering(context) {
+MathInstructions instructionsOf(const CpuTarget &target) {
+  if (target.vectorBits < 512)
+    return MathInstructions::None;
+  return llvm::is_contained(target.features, "avx512bf16") ? MathInstructions::Avx512Bf16 : MathInstructions::Avx512F;
+}
+
+CpuObjectCompiler::CpuObjectCompiler(MLIRContext *context, CpuTarget cpu)
+    : target(std::move(cpu)), lowering(context, instructionsOf(target)) {
   SmallVector<std::string> enabled;
   for (const std::string &feature : target.features)
     enabled.push_back("+" + feature);

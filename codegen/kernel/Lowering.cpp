@@ -61,7 +61,8 @@ struct KernelLowering::State {
   FrozenRewritePatternSet patterns;
 };
 
-KernelLowering::KernelLowering(MLIRContext *context) : state(std::make_unique<State>(context)) {
+KernelLowering::KernelLowering(MLIRContext *context, MathInstructions instructions)
+    : state(std::make_unique<State>(context)), instructions(instructions) {
   RewritePatternSet patterns(context);
   populateSCFToControlFlowConversionPatterns(patterns);
   cf::populateControlFlowToLLVMConversionPatterns(state->converter, patterns);
@@ -75,7 +76,7 @@ KernelLowering::KernelLowering(MLIRContext *context) : state(std::make_unique<St
 KernelLowering::~KernelLowering() = default;
 
 std::unique_ptr<llvm::Module> KernelLowering::lower(ModuleOp module, llvm::LLVMContext &context) const {
-  expandMath(module);
+  expandMath(module, instructions);
   if (failed(applyPartialConversion(module, state->target, state->patterns)))
     return nullptr;
   std::unique_ptr<llvm::Module> result = translateModuleToLLVMIR(module, context);

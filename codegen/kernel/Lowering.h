@@ -28,10 +28,17 @@ namespace moe::codegen {
 /// into `context`. Call once before compiling, not from several threads.
 void loadKernelDialects(mlir::MLIRContext *context);
 
+/// What expandMath may use beside plain arithmetic, on vectors of the width it has. Each includes those before it.
+enum class MathInstructions {
+  None,
+  Avx512F,   ///< vrcp14ps and vscalefps
+  Avx512Bf16 ///< vcvtneps2bf16, which takes subnormal numbers for 0
+};
+
 /// Lowers modules of kernels. One per compilation; usable from several threads.
 class KernelLowering {
 public:
-  explicit KernelLowering(mlir::MLIRContext *context);
+  explicit KernelLowering(mlir::MLIRContext *context, MathInstructions instructions = MathInstructions::None);
   ~KernelLowering();
 
   /// LLVM IR of `module`, which is consumed. Null, with a diagnostic, on failure.
@@ -40,6 +47,7 @@ public:
 private:
   struct State;
   std::unique_ptr<State> state;
+  MathInstructions instructions;
 };
 
 /// Optimises and compiles what `lower` made of kernels, on which the caller has set the attributes of its target.

@@ -1,4 +1,4 @@
-//===- MathExpansion.cpp - Transcendental functions without a library ---------------------------------------------===//
+//===- MathExpansion.cpp - Functions and roundings without a library ----------------------------------------------===//
 //
 // Part of the moec project, under the Apache License v2.0.
 //
@@ -14,6 +14,7 @@
 #include "codegen/kernel/NodeEmitter.h"
 
 #include "mlir/Dialect/Arith/IR/Arith.h"
+#include "mlir/Dialect/LLVMIR/LLVMDialect.h"
 #include "mlir/Dialect/Math/IR/Math.h"
 #include "mlir/IR/TypeUtilities.h"
 #include "llvm/ADT/TypeSwitch.h"
@@ -29,7 +30,11 @@ namespace {
 /// Arithmetic on values of the shape (scalar or vector) of one argument.
 class Expander {
 public:
-  Expander(OpBuilder &builder, Location loc, Type shape) : b(builder), loc(loc), shape(shape) {}
+  Expander(OpBuilder &builder, Location loc, Type shape, MathInstructions offered)
+      : b(builder), loc(loc), shape(shape), instructions(offered) {
+    if (shape != VectorType::get({16}, b.getF32Type()))
+      instructions = MathInstructions::None;
+  }
 
   Value exp(Value x);
   Value log(Value x);
@@ -37,6 +42,8 @@ public:
   Value erf(Value x);
   Value sinOrCos(Value x, bool cosine);
   Value pow(Value x, Value y);
+  /// x as a bfloat16, ties to even; null if an instruction does that.
+  Value toBfloat(Value x);
 
 private:
   Type like(Type element) const {
@@ -89,6 +96,15 @@ private:
       sum = fma(sum, x, num(coefficient, x));
     return sum;
   }
+  /// x / y to an ulp or so, where neither y nor 1/y is subnormal or infinite.
+  Value quotient(Value x, Value y);
+  /// p * 2^n for an n that is an integer and a float32; `shifted` is n + 1.5 * 2^23.
+  Value scale(Value p, Value n, Value shifted);
+  Value intrinsic(StringRef name, ArrayRef<Value> operands) {
+    return LLVM::CallIntrinsicOp::create(b, loc, shape, b.getStringAttr(name), operands).getResult(0);
+  }
+  Value allLanes() { return arith::ConstantOp::create(b, loc, b.getI16IntegerAttr(-1)); }
+
   /// Splits positive, normal x (given as `word`, its bits) into m * 2^e, sqrt(1/2) <= m < sqrt(2); e as a float.
   void splitExponent(Value word, Type floatType, unsigned mantissaBits, int64_t halfRootBits, Value &m, Value &e);
   /// log((1+s)/(1-s)) / (2s) - 1, with s^2 = z.
@@ -97,7 +113,30 @@ private:
   OpBuilder &b;
   Location loc;
   Type shape;
+  MathInstructions instructions;
 };
+
+Value Expander::quotient(Value x, Value y) {
+  if (instructions == MathInstructions::None)
+    return div(x, y);
+  // A reciprocal good to 2^-14 and one step of Newton's take a fraction of the time of a division.
+  Value r = intrinsic("llvm.x86.avx512.rcp14.ps.512", {y, num(0.0, y), allLanes()});
+  Value error = fma(arith::NegFOp::create(b, loc, y), r, num(1.0, y));
+  return mul(x, fma(r, error, r));
+}
+
+Value Expander::scale(Value p, Value n, Value shifted) {
+  if (instructions != MathInstructions::None) {
+    Value current = LLVM::ConstantOp::create(b, loc, b.getI32Type(), b.getI32IntegerAttr(4)); // the rounding mode
+    return intrinsic("llvm.x86.avx512.mask.scalef.ps.512", {p, n, p, allLanes(), current});
+  }
+  // In two factors, so that results below the normal range come out right.
+  Value k = isub(cast(i32(), shifted), bits(0x4B400000, i32()));
+  Value half = shr(k, 1), other = isub(k, half);
+  Value bias = bits(127, i32());
+  p = mul(p, cast(f32(), shl(iadd(half, bias), 23)));
+  return mul(p, cast(f32(), shl(iadd(other, bias), 23)));
+}
 
 Value Expander::exp(Value x) {
   // Beyond these bounds the result is 0 or infinite anyway.
@@ -112,12 +151,7 @@ Value Expander::exp(Value x) {
   Value p = polynomial(
       r, {0.4999999403953552, 0.16666515171527863, 0.04166845604777336, 0.008369418792426586, 0.0013813142431899905});
   p = add(fma(mul(r, r), p, r), num(1.0, x));
-  // 2^n in two factors, so that results below the normal range come out right.
-  Value k = isub(cast(i32(), shifted), bits(0x4B400000, i32()));
-  Value half = shr(k, 1), other = isub(k, half);
-  Value bias = bits(127, i32());
-  p = mul(p, cast(f32(), shl(iadd(half, bias), 23)));
-  return mul(p, cast(f32(), shl(iadd(other, bias), 23)));
+  return scale(p, n, shifted);
 }
 
 void Expander::splitExponent(Value word, Type floatType, unsigned mantissaBits, int64_t halfRootBits, Value &m,
@@ -142,7 +176,7 @@ Value Expander::log(Value x) {
   Value scaled = select(isSmall, mul(x, num(0x1p24, x)), x), m, e;
   splitExponent(cast(i32(), scaled), f32(), 23, 0x3F3504F3, m, e);
   e = select(isSmall, sub(e, num(24.0, x)), e);
-  Value f = sub(m, one), s = div(f, add(f, num(2.0, x)));
+  Value f = sub(m, one), s = quotient(f, add(f, num(2.0, x)));
   // log m = 2s + 2s z (1/3 + z/5 + …) and 2s = f - s f, where f is exact.
   Value rest = mul(s, sub(mul(num(2.0, x), logSeries(mul(s, s), 4)), f));
   Value low = fma(e, num(std::numbers::ln2 - 0x1.62ep-1, x), rest);
@@ -158,7 +192,9 @@ Value Expander::tanh(Value x) {
   Value p = polynomial(z, {-0.33333277702331543, 0.13331303000450134, -0.053727589547634125, 0.020598065108060837,
                            -0.0056577036157250404});
   Value small = fma(mul(x, z), p, x);
-  Value large = sub(num(1.0, x), div(num(2.0, x), add(exp(add(a, a)), num(1.0, x))));
+  // From 9.02 on it is 1 in float32; there exp is still finite.
+  Value bounded = atMost(a, num(10.0, x));
+  Value large = sub(num(1.0, x), quotient(num(2.0, x), add(exp(add(bounded, bounded)), num(1.0, x))));
   return select(less(a, num(0.625, x)), small, copySign(large, x));
 }
 
@@ -170,7 +206,7 @@ Value Expander::erf(Value x) {
                            0.0002845668265857656, 1.9867836281587552e-06});
   Value q = polynomial(z, {1.0, 0.5048578294433992, 0.11535020574856725, 0.015207296119222238, 0.0011855775486222285,
                            3.7420237296932996e-05});
-  Value ratio = div(mul(t, p), q);
+  Value ratio = quotient(mul(t, p), q);
   // Rounding must not lead beyond 1: what is 1 - erf elsewhere may not change its sign.
   return atMost(atLeast(ratio, num(-1.0, x)), num(1.0, x));
 }
@@ -226,18 +262,31 @@ Value Expander::pow(Value x, Value y) {
   return select(isOne, one, result);
 }
 
+Value Expander::toBfloat(Value x) {
+  if (instructions == MathInstructions::Avx512Bf16)
+    return {};
+  // In integers: LLVM's own truncation calls a library function that not every system has.
+  Value word = cast(i32(), x), odd = iand(arith::ShRUIOp::create(b, loc, word, bits(16, i32())), bits(1, i32()));
+  Value rounded = iadd(iadd(word, bits(0x7fff, i32())), odd);
+  // Rounding must not carry a NaN into an infinity.
+  Value quiet = arith::OrIOp::create(b, loc, word, bits(0x400000, i32()));
+  Value chosen = arith::ShRUIOp::create(b, loc, select(isNan(x), quiet, rounded), bits(16, i32()));
+  return cast(like(b.getBF16Type()), arith::TruncIOp::create(b, loc, like(b.getI16Type()), chosen));
+}
+
 } // namespace
 
-void expandMath(Operation *root) {
+void expandMath(Operation *root, MathInstructions instructions) {
   SmallVector<Operation *> pending;
   root->walk([&](Operation *op) {
-    if (isa<math::ExpOp, math::LogOp, math::TanhOp, math::ErfOp, math::SinOp, math::CosOp, math::PowFOp>(op))
+    if (isa<math::ExpOp, math::LogOp, math::TanhOp, math::ErfOp, math::SinOp, math::CosOp, math::PowFOp>(op) ||
+        (isa<arith::TruncFOp>(op) && getElementTypeOrSelf(op->getResult(0)).isBF16()))
       pending.push_back(op);
   });
   for (Operation *op : pending) {
     OpBuilder builder(op);
-    Expander expander(builder, op->getLoc(), op->getResult(0).getType());
     Value x = op->getOperand(0);
+    Expander expander(builder, op->getLoc(), x.getType(), instructions);
     Value result = TypeSwitch<Operation *, Value>(op)
                        .Case([&](math::ExpOp) { return expander.exp(x); })
                        .Case([&](math::LogOp) { return expander.log(x); })
@@ -245,7 +294,10 @@ void expandMath(Operation *root) {
                        .Case([&](math::ErfOp) { return expander.erf(x); })
                        .Case([&](math::SinOp) { return expander.sinOrCos(x, false); })
                        .Case([&](math::CosOp) { return expander.sinOrCos(x, true); })
-                       .Case([&](math::PowFOp) { return expander.pow(x, op->getOperand(1)); });
+                       .Case([&](math::PowFOp) { return expander.pow(x, op->getOperand(1)); })
+                       .Case([&](arith::TruncFOp) { return expander.toBfloat(x); });
+    if (!result)
+      continue;
     op->getResult(0).replaceAllUsesWith(result);
     op->erase();
   }

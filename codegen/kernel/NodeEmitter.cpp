@@ -199,35 +199,33 @@ Value NodeEmitter::partialPointer(unsigned reduction, Value position, int64_t co
 Value NodeEmitter::fromMemory(Value value, Type element) {
   if (element.isInteger(1))
     return arith::CmpIOp::create(b, arith::CmpIPredicate::ne, value, number(value.getType(), 0));
-  if (element.isBF16()) {
-    Type word = like(value, b.getI32Type());
-    Value wide = arith::ExtUIOp::create(b, word, value);
-    return arith::BitcastOp::create(b, like(value, b.getF32Type()), arith::ShLIOp::create(b, wide, number(word, 16)));
-  }
+  if (element.isBF16())
+    return widenBits(value);
   if (element.isF16())
     return arith::ExtFOp::create(b, like(value, b.getF32Type()), value);
   return value;
 }
 
-/// float32 -> the upper half of its nearest bfloat16, ties to even. Written in integers because LLVM's own truncation
-/// calls a library function that not every system has.
-Value NodeEmitter::bfloatBits(Value value) {
-  Type word = like(value, b.getI32Type());
-  Value bits = arith::BitcastOp::create(b, word, value);
-  Value odd = arith::AndIOp::create(b, arith::ShRUIOp::create(b, bits, number(word, 16)), number(word, 1));
-  Value rounded = arith::AddIOp::create(b, arith::AddIOp::create(b, bits, number(word, 0x7fff)), odd);
-  // Rounding must not carry a NaN into an infinity.
-  Value quiet = arith::OrIOp::create(b, bits, number(word, 0x400000));
-  Value isNan = arith::CmpFOp::create(b, arith::CmpFPredicate::UNO, value, value);
-  Value chosen = arith::SelectOp::create(b, isNan, quiet, rounded);
-  return arith::ShRUIOp::create(b, chosen, number(word, 16));
+Value NodeEmitter::widenBits(Value bits) {
+  Type word = like(bits, b.getI32Type());
+  Value wide = arith::ShLIOp::create(b, arith::ExtUIOp::create(b, word, bits), number(word, 16));
+  return arith::BitcastOp::create(b, like(bits, b.getF32Type()), wide);
+}
+
+Value NodeEmitter::narrowBits(Value value) {
+  if (auto cast = value.getDefiningOp<arith::BitcastOp>())
+    if (auto shift = cast.getIn().getDefiningOp<arith::ShLIOp>())
+      if (auto wide = shift.getLhs().getDefiningOp<arith::ExtUIOp>())
+        return wide.getIn(); // what widenBits made
+  Value narrow = arith::TruncFOp::create(b, like(value, b.getBF16Type()), value);
+  return arith::BitcastOp::create(b, like(value, b.getI16Type()), narrow);
 }
 
 Value NodeEmitter::toMemory(Value value, Type element) {
   if (element.isInteger(1))
     return arith::ExtUIOp::create(b, like(value, b.getI8Type()), value);
   if (element.isBF16())
-    return arith::TruncIOp::create(b, like(value, b.getI16Type()), bfloatBits(value));
+    return narrowBits(value);
   if (element.isF16())
     return arith::TruncFOp::create(b, like(value, b.getF16Type()), value);
   return value;
@@ -238,10 +236,7 @@ Value NodeEmitter::roundNarrow(Value value, Type element) {
     Value narrow = arith::TruncFOp::create(b, like(value, element), value);
     return arith::ExtFOp::create(b, value.getType(), narrow);
   }
-  if (!element.isBF16())
-    return value;
-  Value bits = bfloatBits(value);
-  return arith::BitcastOp::create(b, value.getType(), arith::ShLIOp::create(b, bits, number(bits.getType(), 16)));
+  return element.isBF16() ? widenBits(narrowBits(value)) : value;
 }
 
 Value NodeEmitter::guardMask(NodeId guard, Scope &scope) {

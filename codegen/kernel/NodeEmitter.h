@@ -12,6 +12,7 @@
 #ifndef MOEC_CODEGEN_KERNEL_NODEEMITTER_H
 #define MOEC_CODEGEN_KERNEL_NODEEMITTER_H
 
+#include "codegen/kernel/Lowering.h"
 #include "codegen/kernel/Strategy.h"
 #include "mlir/IR/ImplicitLocOpBuilder.h"
 #include "llvm/ADT/DenseMap.h"
@@ -103,7 +104,10 @@ private:
   mlir::Value fromMemory(mlir::Value value, mlir::Type element);
   mlir::Value toMemory(mlir::Value value, mlir::Type element);
   mlir::Value roundNarrow(mlir::Value value, mlir::Type element);
-  mlir::Value bfloatBits(mlir::Value value);
+  /// bfloat16 (as i16) -> float32.
+  mlir::Value widenBits(mlir::Value bits);
+  /// float32 -> its nearest bfloat16 (as i16), ties to even.
+  mlir::Value narrowBits(mlir::Value value);
   /// An index expression along the lanes: a vector of i32 where it fits, else of i64.
   mlir::Value laneIndex(mlir::AffineExpr expr, Scope &scope);
   mlir::Value laneTerm(mlir::AffineExpr expr, mlir::Type type, Scope &scope);
@@ -119,8 +123,9 @@ private:
   llvm::SmallVector<mlir::Value> tables;
 };
 
-/// Replaces the transcendental operations of math inside `op` by polynomials that call no library.
-void expandMath(mlir::Operation *op);
+/// Replaces the transcendental operations of math inside `op` by polynomials that call no library, and truncations to
+/// bfloat16 for which there is no instruction by integer arithmetic.
+void expandMath(mlir::Operation *op, MathInstructions instructions);
 
 } // namespace moe::codegen
 
