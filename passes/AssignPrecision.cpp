@@ -36,16 +36,14 @@ PrecisionRole roleOf(Operation *op) {
 /// Rewrites one function of one block.
 class Narrowing {
 public:
-  /// `wideOnly`: names of operations that the target computes in float32 alone.
-  Narrowing(func::FuncOp function, Type narrow, ArrayRef<StringLiteral> wideOnly)
-      : block(function.getBody().front()), narrow(narrow), wide(Float32Type::get(function.getContext())),
-        wideOnly(wideOnly) {}
+  Narrowing(func::FuncOp function, Type narrow)
+      : block(function.getBody().front()), narrow(narrow), wide(Float32Type::get(function.getContext())) {}
 
   void run() {
     findExact();
     for (Operation &op : llvm::make_early_inc_range(block)) {
       PrecisionRole role = roleOf(&op);
-      bool isNarrow = !exact.contains(&op) && !llvm::is_contained(wideOnly, op.getName().getStringRef()) &&
+      bool isNarrow = !exact.contains(&op) &&
                       (role == PrecisionRole::Compute || (role == PrecisionRole::Follow && followsNarrow(&op)));
       bool computes = false;
       for (OpOperand &operand : op.getOpOperands())
@@ -142,7 +140,6 @@ private:
 
   Block &block;
   Type narrow, wide;
-  ArrayRef<StringLiteral> wideOnly;
   llvm::DenseSet<Operation *> exact;
   llvm::DenseMap<std::pair<Value, Type>, Value> casts;
 };
@@ -172,10 +169,9 @@ struct AssignPrecisionPass : impl::AssignPrecisionBase<AssignPrecisionPass> {
         return signalPassFailure();
       }
     }
-    ArrayRef<StringLiteral> wideOnly = machine ? machine->float32Operations() : ArrayRef<StringLiteral>();
     for (auto function : getOperation().getOps<func::FuncOp>())
       if (!function.isExternal())
-        Narrowing(function, narrow, wideOnly).run();
+        Narrowing(function, narrow).run();
   }
 };
 

@@ -101,10 +101,6 @@ public:
     return element.isBF16() && processor.vectorBits < 512 ? "products in bf16 need AVX-512, as cpu:x86-64-v4 has it"
                                                           : "";
   }
-  llvm::ArrayRef<llvm::StringLiteral> float32Operations() const override {
-    static constexpr llvm::StringLiteral names[] = {"moe.attention"};
-    return names;
-  }
   uint64_t libraryScratchBytes(const plan::Step &step, llvm::ArrayRef<mlir::Type> types) const override {
     switch (step.work_case()) {
     case plan::Step::kGemm:
@@ -119,7 +115,8 @@ public:
       (void)cpu::limitGemmIsa(processor.features);
       return cpu::groupedGemmScratchBytes(step.grouped_gemm(), toPlanType(types[0]), threadCount);
     case plan::Step::kAttention:
-      return cpu::attentionScratchBytes({cpu::sizesOf(step.attention())}, threadCount, step.attention().backward());
+      return cpu::attentionScratchBytes({cpu::sizesOf(step.attention()), {}, types[0].isBF16()}, threadCount,
+                                        step.attention().backward());
     case plan::Step::kRoute:
       return step.route().backward() ? 0 : cpu::routeScratchBytes(cpu::shapeOf(step.route()));
     default:

@@ -86,9 +86,6 @@ public:
   /// Why products can not be computed in an element type, or nothing where they can.
   virtual std::string whyNotIn(mlir::Type /*element*/) const { return {}; }
 
-  /// Names of operations whose library work takes float32 alone, whatever the compute type of the model is.
-  virtual llvm::ArrayRef<llvm::StringLiteral> float32Operations() const { return {}; }
-
   /// Bytes of scratch that library work (gemm, attention, route, scatter_add) with everything but its scratch filled in
   /// needs. `types`: the element types of A, B, C and the bias of a product, of the first result of anything else.
   virtual uint64_t libraryScratchBytes(const plan::Step &step, llvm::ArrayRef<mlir::Type> types) const = 0;

@@ -4,7 +4,7 @@
 //
 //===------------------------------------------------------------------------------------------------------------===//
 //
-// Polynomials of float32 on scalars and vectors, relative error below 3e-7 (test/codegen checks each against the C
+// Polynomials of float32 on scalars and vectors, relative error below 4e-7 (test/codegen checks each against the C
 // library in double). Coefficients are our own minimax fits (weighted least squares at Chebyshev nodes, rounded to
 // float32); range reductions are the textbook ones of Cody and Waite. sin, cos and pow reduce in double, whose range
 // and precision make the reduction harmless.

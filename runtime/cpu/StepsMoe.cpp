@@ -27,7 +27,7 @@ class AttentionForwardStep final : public StepRunner {
 public:
   AttentionForwardStep(const plan::Step &step, const StepContext &context, const AttentionShape &shape)
       : pool(context.pool), shape(shape), items(attentionItems(shape, false)),
-        pointers(attentionForwardOperands<float>(step, context)) {}
+        pointers(attentionForwardOperands(step, context)) {}
 
   Status run() override {
     pool.parallelFor(items, 1, [this](int64_t begin, int64_t end, int thread) {
@@ -47,7 +47,7 @@ class AttentionBackwardStep final : public StepRunner {
 public:
   AttentionBackwardStep(const plan::Step &step, const StepContext &context, const AttentionShape &shape)
       : pool(context.pool), shape(shape), items(attentionItems(shape, true)),
-        pointers(attentionBackwardOperands<float>(step, context)) {}
+        pointers(attentionBackwardOperands(step, context)) {}
 
   Status run() override {
     pool.parallelFor(items, 1, [this](int64_t begin, int64_t end, int thread) {
@@ -144,9 +144,11 @@ private:
 
 Expected<std::unique_ptr<StepRunner>> createAttentionStep(const plan::Step &step, const StepContext &context) {
   const plan::Attention &attention = step.attention();
-  if (Status status = requireFloat32(step, "CPU", "attention"); !status)
-    return tl::unexpected(std::move(status.error()));
-  const AttentionShape shape{sizesOf(attention), context.isa};
+  const plan::DType type = step.operands(0).dtype();
+  if (type != plan::F32 && type != plan::BF16)
+    return error("the CPU backend computes attention in float32 and bfloat16 only", {},
+                 "its queries have type " + plan::DType_Name(type));
+  const AttentionShape shape{sizesOf(attention), context.isa, type == plan::BF16};
   uint64_t needed = attentionScratchBytes(shape, context.pool.threads(), attention.backward());
   if (Status status = requireScratch(needed, attention.scratch_bytes(), "attention"); !status)
     return tl::unexpected(std::move(status.error()));

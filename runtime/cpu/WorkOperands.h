@@ -70,9 +70,9 @@ private:
   int index = 0;
 };
 
-template <typename T, typename Context>
-AttentionForwardOperands<T> attentionForwardOperands(const plan::Step &step, const Context &context) {
-  AttentionForwardOperands<T> p;
+template <typename Context>
+AttentionForwardOperands attentionForwardOperands(const plan::Step &step, const Context &context) {
+  AttentionForwardOperands p;
   Operands operands(step, context);
   operands.take(p.q, p.k, p.v);
   if (step.attention().has_padding())
@@ -85,9 +85,9 @@ AttentionForwardOperands<T> attentionForwardOperands(const plan::Step &step, con
   return p;
 }
 
-template <typename T, typename Context>
-AttentionBackwardOperands<T> attentionBackwardOperands(const plan::Step &step, const Context &context) {
-  AttentionBackwardOperands<T> p;
+template <typename Context>
+AttentionBackwardOperands attentionBackwardOperands(const plan::Step &step, const Context &context) {
+  AttentionBackwardOperands p;
   Operands operands(step, context);
   operands.take(p.dout, p.q, p.k, p.v, p.out, p.lse);
   if (step.attention().has_padding())

@@ -98,9 +98,9 @@ std::unique_ptr<StepLaunch> createAttentionStep(const plan::Step &step, const St
   const Element element = step.operands(0).dtype() == plan::BF16 ? Element::Bf16 : Element::Float32;
   const AttentionShape shape{cpu::sizesOf(step.attention()), element};
   if (step.attention().backward())
-    return launchOf(attentionBackward, shape, cpu::attentionBackwardOperands<void>(step, context),
+    return launchOf(attentionBackward, shape, cpu::attentionBackwardOperands(step, context),
                     "launch the gradient of the attention");
-  return launchOf(attentionForward, shape, cpu::attentionForwardOperands<void>(step, context), "launch the attention");
+  return launchOf(attentionForward, shape, cpu::attentionForwardOperands(step, context), "launch the attention");
 }
 
 std::unique_ptr<StepLaunch> createRouteStep(const plan::Step &step, const StepContext &context) {

@@ -72,6 +72,13 @@ private:
 
   static std::vector<DType> floats() { return {std::begin(kFloats), std::end(kFloats)}; }
 
+  /// That of the first operand, where kernels are of one type; any float if that is none.
+  std::vector<DType> typeOfFirst() const {
+    if (step.operands_size() == 0 || std::ranges::find(kFloats, step.operands(0).dtype()) == std::end(kFloats))
+      return floats();
+    return {step.operands(0).dtype()};
+  }
+
   /// Product of sizes that have been found positive.
   static uint64_t count(std::initializer_list<int64_t> sizes) {
     uint64_t product = 1;
@@ -214,25 +221,24 @@ private:
     uint64_t q = count({a.batch(), a.queries(), a.heads(), a.head_dim()});
     uint64_t kv = count({a.batch(), a.keys(), a.kv_heads(), a.head_dim()});
     uint64_t lse = count({a.batch(), a.heads(), a.queries()}), padding = count({a.batch(), a.keys()});
+    const std::vector<DType> type = typeOfFirst();
     std::vector<OperandRule> expected;
     if (a.backward())
-      expected.push_back({"dout", Operand::READ, floats(), q});
-    expected.insert(
-        expected.end(),
-        {{"q", Operand::READ, floats(), q}, {"k", Operand::READ, floats(), kv}, {"v", Operand::READ, floats(), kv}});
+      expected.push_back({"dout", Operand::READ, type, q});
+    expected.insert(expected.end(),
+                    {{"q", Operand::READ, type, q}, {"k", Operand::READ, type, kv}, {"v", Operand::READ, type, kv}});
     if (a.backward())
-      expected.insert(expected.end(), {{"out", Operand::READ, floats(), q}, {"lse", Operand::READ, {plan::F32}, lse}});
+      expected.insert(expected.end(), {{"out", Operand::READ, type, q}, {"lse", Operand::READ, {plan::F32}, lse}});
     if (a.has_padding())
       expected.push_back({"padding", Operand::READ, {plan::BOOL}, padding});
     if (a.dropout() > 0)
       expected.push_back({"rng", Operand::READ, {plan::I64}, 2});
     if (a.backward())
-      expected.insert(expected.end(), {{"dq", Operand::WRITE, floats(), q},
-                                       {"dk", Operand::WRITE, floats(), kv},
-                                       {"dv", Operand::WRITE, floats(), kv}});
+      expected.insert(
+          expected.end(),
+          {{"dq", Operand::WRITE, type, q}, {"dk", Operand::WRITE, type, kv}, {"dv", Operand::WRITE, type, kv}});
     else
-      expected.insert(expected.end(),
-                      {{"out", Operand::WRITE, floats(), q}, {"lse", Operand::WRITE, {plan::F32}, lse}});
+      expected.insert(expected.end(), {{"out", Operand::WRITE, type, q}, {"lse", Operand::WRITE, {plan::F32}, lse}});
     appendScratch(expected, a.scratch_bytes());
     operands("attention", expected);
   }

@@ -25,9 +25,11 @@ constexpr AttentionBackwardFn backwardOf[] = {attentionBackwardBaseline};
 /// The sum of the pieces that ForwardScratch and BackwardScratch take, each rounded up to 64 bytes.
 int64_t floatsPerThread(const AttentionShape &shape, bool backward) {
   const int64_t D = shape.headDim, tile = keyBlock * queryBlock;
+  const int64_t widened = shape.bf16 ? 2 * keyBlock * D : 0;
   if (!backward)
-    return 2 * D * queryBlock + tile + 3 * queryBlock;
-  return 3 * D * queryBlock + 2 * queryBlock * paddedDim(D) + 2 * tile + 3 * queryBlock + 2 * shape.keys * paddedDim(D);
+    return 2 * D * queryBlock + tile + 3 * queryBlock + widened;
+  return 3 * D * queryBlock + 2 * queryBlock * paddedDim(D) + 2 * tile + 3 * queryBlock +
+         2 * shape.keys * paddedDim(D) + widened;
 }
 
 AttentionDropout dropoutOf(const AttentionShape &shape, const int64_t *rng) {

@@ -4,8 +4,9 @@
 //
 //===--------------------------------------------------------------------------------------------------------------===//
 //
-// Scaled dot-product attention in float32 whose memory is linear in the sequence length (the online softmax of Dao et
-// al., "FlashAttention", 2022; the backward recomputes the weights from the stored log-sum-exp):
+// Scaled dot-product attention whose memory is linear in the sequence length (the online softmax of Dao et al.,
+// "FlashAttention", 2022; the backward recomputes the weights from the stored log-sum-exp), on tensors of float32 or
+// bfloat16. It computes in float32: in bfloat16 the results are those of the same numbers in float32, rounded.
 //
 //   s[i,j]  = scale * <q[i], k[j]>             for visible keys j: not padding, and j <= i + S - T if causal
 //   lse[i]  = ln sum_j exp(s[i,j])             -inf for a query that sees no key; its output and gradients are zero
@@ -35,11 +36,12 @@ namespace moe::cpu {
 
 struct AttentionShape : AttentionSizes {
   Isa isa = hostIsa(); ///< may not exceed hostIsa()
+  bool bf16 = false;   ///< q, k, v, out and their gradients are bfloat16, else float32
 };
 
-/// `scratch` has attentionScratchBytes and is aligned to 64 bytes, the others to 4.
-using AttentionForwardPointers = AttentionForwardOperands<float>;
-using AttentionBackwardPointers = AttentionBackwardOperands<float>;
+/// `scratch` has attentionScratchBytes and is aligned to 64 bytes, the others to their elements.
+using AttentionForwardPointers = AttentionForwardOperands;
+using AttentionBackwardPointers = AttentionBackwardOperands;
 
 /// Bytes of scratch for threads numbered [0, threads): a fixed amount per thread, independent of the ISA.
 uint64_t attentionScratchBytes(const AttentionShape &shape, int threads, bool backward);

@@ -36,6 +36,8 @@ struct BackwardScratch {
   float *scales;    ///< [queryBlock], all `scale`
   float *dkeys;     ///< [S][P]
   float *dvalues;   ///< [S][P]
+  float *keys;      ///< [keyBlock][D], in bfloat16 only
+  float *values;    ///< [keyBlock][D], in bfloat16 only
 
   BackwardScratch(const AttentionShape &shape, float *scratch) {
     const int64_t D = shape.headDim, P = paddedDim(D);
@@ -52,28 +54,41 @@ struct BackwardScratch {
     scales = taker.take(queryBlock);
     dkeys = taker.take(shape.keys * P);
     dvalues = taker.take(shape.keys * P);
+    keys = taker.take(shape.bf16 ? keyBlock * D : 0);
+    values = taker.take(shape.bf16 ? keyBlock * D : 0);
   }
 };
 
 /// to[row][0..P) = factor * from[row * stride + (0..D)), then zeros.
-void packRows(const float *from, int64_t stride, int64_t rows, int64_t dim, float factor, float *to) {
+template <typename T> void packRows(const T *from, int64_t stride, int64_t rows, int64_t dim, float factor, float *to) {
   const int64_t padded = paddedDim(dim);
   for (int64_t row = 0; row < rows; ++row, from += stride, to += padded) {
     for (int64_t d = 0; d < dim; ++d)
-      to[d] = from[d] * factor;
+      to[d] = load1(from + d) * factor;
     for (int64_t d = dim; d < padded; ++d)
       to[d] = 0.0f;
   }
 }
 
-MOE_INLINE float dot(const float *a, const float *b, int64_t count) {
+/// The opposite: to[row * stride + (0..D)) = from[row][0..D).
+template <typename T> void unpackRows(const float *from, int64_t rows, int64_t dim, T *to, int64_t stride) {
+  for (int64_t row = 0; row < rows; ++row, from += paddedDim(dim), to += stride) {
+    int64_t d = 0;
+    for (; d + 4 <= dim; d += 4)
+      store4(to + d, load4(from + d));
+    for (; d < dim; ++d)
+      store1(to + d, from[d]);
+  }
+}
+
+template <typename T> MOE_INLINE float dot(const T *a, const T *b, int64_t count) {
   Vec4 sum = {};
   int64_t i = 0;
   for (; i + 4 <= count; i += 4)
     sum += load4(a + i) * load4(b + i);
   float result = (sum[0] + sum[1]) + (sum[2] + sum[3]);
   for (; i < count; ++i)
-    result += a[i] * b[i];
+    result += load1(a + i) * load1(b + i);
   return result;
 }
 
@@ -99,8 +114,8 @@ MOE_INLINE void weightRow(const Tile &tile, const BackwardScratch &scratch, cons
 
 template <bool drop>
 void backwardTile(const AttentionShape &shape, const Tile &tile, const BackwardScratch &scratch, const Dropout &dropout,
-                  const float *keys, const float *values) {
-  const int64_t D = shape.headDim, P = paddedDim(D), stride = shape.kvHeads * D;
+                  WideRows keys, WideRows values) {
+  const int64_t D = shape.headDim, P = paddedDim(D);
   for (int64_t row = 0, rows; row < tile.keys; row += rows) {
     int64_t vector;
     rows = tile.run(row, vector);
@@ -110,15 +125,16 @@ void backwardTile(const AttentionShape &shape, const Tile &tile, const BackwardS
     Product product{.rows = rows,
                     .vectors = live,
                     .depth = D,
-                    .a = keys + row * stride,
-                    .aRow = stride,
+                    .a = keys.first + row * keys.stride,
+                    .aRow = keys.stride,
                     .aDepth = 1,
                     .b = scratch.queries + vector * lanes,
                     .bStride = queryBlock,
                     .c = scratch.weights + at,
                     .cStride = queryBlock};
     multiply<Start::Zero>(product);
-    product.a = values + row * stride;
+    product.a = values.first + row * values.stride;
+    product.aRow = values.stride;
     product.b = scratch.douts + vector * lanes;
     product.c = scratch.gradients + at;
     multiply<Start::Zero>(product);
@@ -133,9 +149,9 @@ void backwardTile(const AttentionShape &shape, const Tile &tile, const BackwardS
     multiply<Start::Add>({.rows = D,
                           .vectors = live,
                           .depth = rows,
-                          .a = keys + row * stride,
+                          .a = keys.first + row * keys.stride,
                           .aRow = 1,
-                          .aDepth = stride,
+                          .aDepth = keys.stride,
                           .b = scratch.gradients + at,
                           .bStride = queryBlock,
                           .c = scratch.dqueries + vector * lanes,
@@ -158,13 +174,16 @@ void backwardTile(const AttentionShape &shape, const Tile &tile, const BackwardS
   }
 }
 
-template <bool drop>
+template <typename T, bool drop>
 void backwardQueries(const AttentionShape &shape, const AttentionBackwardPointers &pointers,
                      const AttentionDropout &dropped, const BackwardScratch &scratch, int64_t sequence, int64_t head,
                      int64_t firstQuery) {
-  const int64_t T = shape.queries, D = shape.headDim, stride = shape.heads * D;
-  const int64_t queries = smaller(queryBlock, T - firstQuery);
-  const int64_t at = ((sequence * T + firstQuery) * shape.heads + head) * D; // in q, dq, out, dout
+  const T *q = static_cast<const T *>(pointers.q), *k = static_cast<const T *>(pointers.k),
+          *v = static_cast<const T *>(pointers.v), *out = static_cast<const T *>(pointers.out),
+          *dout = static_cast<const T *>(pointers.dout);
+  const int64_t D = shape.headDim, stride = shape.heads * D;
+  const int64_t queries = smaller(queryBlock, shape.queries - firstQuery);
+  const int64_t at = ((sequence * shape.queries + firstQuery) * shape.heads + head) * D; // in q, dq, out, dout
   const int64_t kvHead = head / (shape.heads / shape.kvHeads);
   const int64_t kvAt = (sequence * shape.keys * shape.kvHeads + kvHead) * D, kvStride = shape.kvHeads * D;
   const Dropout dropout(shape, dropped, sequence, head);
@@ -172,22 +191,22 @@ void backwardQueries(const AttentionShape &shape, const AttentionBackwardPointer
   const int64_t end = keyEnd(shape, firstQuery, queries);
   auto prefetchTile = [&](int64_t key) {
     const int64_t rows = smaller(keyBlock, end - key);
-    prefetchRows(pointers.k + kvAt + key * kvStride, kvStride, rows, D);
-    prefetchRows(pointers.v + kvAt + key * kvStride, kvStride, rows, D);
+    prefetchRows(k + kvAt + key * kvStride, kvStride, rows, D);
+    prefetchRows(v + kvAt + key * kvStride, kvStride, rows, D);
   };
 
-  prefetchRows(pointers.q + at, stride, queries, D);
-  prefetchRows(pointers.dout + at, stride, queries, D);
-  prefetchRows(pointers.out + at, stride, queries, D);
+  prefetchRows(q + at, stride, queries, D);
+  prefetchRows(dout + at, stride, queries, D);
+  prefetchRows(out + at, stride, queries, D);
   prefetchTile(0);
-  packTransposed(pointers.q + at, stride, queries, D, shape.scale * log2e, scratch.queries);
-  packTransposed(pointers.dout + at, stride, queries, D, 1.0f, scratch.douts);
-  packRows(pointers.q + at, stride, queries, D, shape.scale, scratch.queryRows);
-  packRows(pointers.dout + at, stride, queries, D, 1.0f, scratch.doutRows);
-  const float *lse = pointers.lse + (sequence * shape.heads + head) * T + firstQuery;
+  packTransposed(q + at, stride, queries, D, shape.scale * log2e, scratch.queries);
+  packTransposed(dout + at, stride, queries, D, 1.0f, scratch.douts);
+  packRows(q + at, stride, queries, D, shape.scale, scratch.queryRows);
+  packRows(dout + at, stride, queries, D, 1.0f, scratch.doutRows);
+  const float *lse = pointers.lse + (sequence * shape.heads + head) * shape.queries + firstQuery;
   for (int64_t i = 0; i < queries; ++i) {
     scratch.lse[i] = lse[i] * log2e;
-    scratch.delta[i] = dot(pointers.dout + at + i * stride, pointers.out + at + i * stride, D);
+    scratch.delta[i] = dot(dout + at + i * stride, out + at + i * stride, D);
   }
   for (int64_t i = queries; i < queryBlock; ++i)
     scratch.lse[i] = scratch.delta[i] = 0.0f;
@@ -198,13 +217,14 @@ void backwardQueries(const AttentionShape &shape, const AttentionBackwardPointer
     Tile tile(shape, firstQuery, queries, key, end, padding);
     if (tile.hidden)
       continue;
-    backwardTile<drop>(shape, tile, scratch, dropout, pointers.k + kvAt + key * kvStride,
-                       pointers.v + kvAt + key * kvStride);
+    backwardTile<drop>(shape, tile, scratch, dropout,
+                       widen(k + kvAt + key * kvStride, kvStride, tile.keys, D, scratch.keys),
+                       widen(v + kvAt + key * kvStride, kvStride, tile.keys, D, scratch.values));
   }
-  unpackTransposed(scratch.dqueries, scratch.scales, queries, D, pointers.dq + at, stride);
+  unpackTransposed(scratch.dqueries, scratch.scales, queries, D, static_cast<T *>(pointers.dq) + at, stride);
 }
 
-template <bool drop>
+template <typename T, bool drop>
 void backwardItem(const AttentionShape &shape, const AttentionBackwardPointers &pointers,
                   const AttentionDropout &dropout, const BackwardScratch &scratch, int64_t item) {
   const int64_t sequence = item / shape.kvHeads, kvHead = item % shape.kvHeads, group = shape.heads / shape.kvHeads;
@@ -213,12 +233,10 @@ void backwardItem(const AttentionShape &shape, const AttentionBackwardPointers &
   __builtin_memset(scratch.dvalues, 0, sizeof(float) * size_t(S * P));
   for (int64_t head = kvHead * group; head < (kvHead + 1) * group; ++head)
     for (int64_t query = 0; query < shape.queries; query += queryBlock)
-      backwardQueries<drop>(shape, pointers, dropout, scratch, sequence, head, query);
-  for (int64_t key = 0; key < S; ++key) {
-    const int64_t at = ((sequence * S + key) * shape.kvHeads + kvHead) * D;
-    __builtin_memcpy(pointers.dk + at, scratch.dkeys + key * P, sizeof(float) * size_t(D));
-    __builtin_memcpy(pointers.dv + at, scratch.dvalues + key * P, sizeof(float) * size_t(D));
-  }
+      backwardQueries<T, drop>(shape, pointers, dropout, scratch, sequence, head, query);
+  const int64_t at = (sequence * S * shape.kvHeads + kvHead) * D, stride = shape.kvHeads * D;
+  unpackRows(scratch.dkeys, S, D, static_cast<T *>(pointers.dk) + at, stride);
+  unpackRows(scratch.dvalues, S, D, static_cast<T *>(pointers.dv) + at, stride);
 }
 
 } // namespace
@@ -229,12 +247,12 @@ void MOE_ISA_NAME(attentionBackward,
   BackwardScratch pieces(shape, scratch);
   for (int64_t i = 0; i < queryBlock; ++i)
     pieces.scales[i] = shape.scale;
-  for (int64_t item = begin; item < end; ++item) {
-    if (dropout.threshold > 0)
-      backwardItem<true>(shape, pointers, dropout, pieces, item);
-    else
-      backwardItem<false>(shape, pointers, dropout, pieces, item);
-  }
+  const bool drop = dropout.threshold > 0;
+  auto *compute = shape.bf16 ? drop ? backwardItem<Bf16, true> : backwardItem<Bf16, false>
+                  : drop     ? backwardItem<float, true>
+                             : backwardItem<float, false>;
+  for (int64_t item = begin; item < end; ++item)
+    compute(shape, pointers, dropout, pieces, item);
 }
 
 } // namespace moe::cpu

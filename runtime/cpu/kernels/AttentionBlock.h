@@ -5,8 +5,9 @@
 //===--------------------------------------------------------------------------------------------------------------===//
 //
 // A tile is a block of keys (its rows) by a block of queries (its columns, along the vectors): the transpose of the
-// usual picture. Softmax statistics are then vectors, keys and values are read in place as broadcast scalars, and any
-// head dimension fills the vectors. Queries are packed transposed, once per block. Internal linkage: see Vector.h.
+// usual picture. Softmax statistics are then vectors, keys and values are read as broadcast scalars (in place if they
+// are float32), and any head dimension fills the vectors. Queries are packed transposed, once per block. Internal
+// linkage: see Vector.h.
 //
 //===--------------------------------------------------------------------------------------------------------------===//
 
@@ -87,19 +88,36 @@ MOE_INLINE int64_t keyEnd(const AttentionShape &shape, int64_t firstQuery, int64
 }
 
 /// Asks for rows that are needed soon. They lie a whole sequence position apart, which hardware does not foresee.
-MOE_INLINE void prefetchRows(const float *from, int64_t stride, int64_t rows, int64_t dim) {
+template <typename T> MOE_INLINE void prefetchRows(const T *from, int64_t stride, int64_t rows, int64_t dim) {
   for (int64_t row = 0; row < rows; ++row)
-    for (int64_t d = 0; d < dim; d += 16)
+    for (int64_t d = 0; d < dim; d += 64 / int64_t(sizeof(T)))
       __builtin_prefetch(from + row * stride + d);
 }
 
+/// Rows of a tile's keys or values as float32.
+struct WideRows {
+  const float *first;
+  int64_t stride;
+};
+
+/// In place, or in `buffer`, which has keyBlock * dim floats.
+MOE_INLINE WideRows widen(const float *from, int64_t stride, int64_t, int64_t, float *) {
+  return {from, stride};
+}
+MOE_INLINE WideRows widen(const Bf16 *from, int64_t stride, int64_t rows, int64_t dim, float *buffer) {
+  for (int64_t row = 0; row < rows; ++row)
+    for (int64_t d = 0; d < dim; ++d)
+      buffer[row * dim + d] = load1(from + row * stride + d);
+  return {buffer, dim};
+}
+
 /// to[d][column] = factor * from[column * stride + d] for `queries` columns; zero up to a whole vector.
-MOE_INLINE void packTransposed(const float *from, int64_t stride, int64_t queries, int64_t dim, float factor,
-                               float *to) {
+template <typename T>
+MOE_INLINE void packTransposed(const T *from, int64_t stride, int64_t queries, int64_t dim, float factor, float *to) {
   int64_t padded = (queries + lanes - 1) / lanes * lanes;
   int64_t column = 0;
   for (; column + 4 <= queries; column += 4) {
-    const float *source = from + column * stride;
+    const T *source = from + column * stride;
     int64_t d = 0;
     for (; d + 4 <= dim; d += 4) {
       Vec4 rows[4];
@@ -111,19 +129,20 @@ MOE_INLINE void packTransposed(const float *from, int64_t stride, int64_t querie
     }
     for (; d < dim; ++d)
       for (int r = 0; r < 4; ++r)
-        to[d * queryBlock + column + r] = source[r * stride + d] * factor;
+        to[d * queryBlock + column + r] = load1(source + r * stride + d) * factor;
   }
   for (; column < padded; ++column)
     for (int64_t d = 0; d < dim; ++d)
-      to[d * queryBlock + column] = column < queries ? from[column * stride + d] * factor : 0.0f;
+      to[d * queryBlock + column] = column < queries ? load1(from + column * stride + d) * factor : 0.0f;
 }
 
 /// to[column * stride + d] = factor[column] * from[d][column] for `queries` columns.
-MOE_INLINE void unpackTransposed(const float *from, const float *factor, int64_t queries, int64_t dim, float *to,
+template <typename T>
+MOE_INLINE void unpackTransposed(const float *from, const float *factor, int64_t queries, int64_t dim, T *to,
                                  int64_t stride) {
   int64_t column = 0;
   for (; column + 4 <= queries; column += 4) {
-    float *target = to + column * stride;
+    T *target = to + column * stride;
     int64_t d = 0;
     for (; d + 4 <= dim; d += 4) {
       Vec4 rows[4];
@@ -135,11 +154,11 @@ MOE_INLINE void unpackTransposed(const float *from, const float *factor, int64_t
     }
     for (; d < dim; ++d)
       for (int r = 0; r < 4; ++r)
-        target[r * stride + d] = from[d * queryBlock + column + r] * factor[column + r];
+        store1(target + r * stride + d, from[d * queryBlock + column + r] * factor[column + r]);
   }
   for (; column < queries; ++column)
     for (int64_t d = 0; d < dim; ++d)
-      to[column * stride + d] = from[d * queryBlock + column] * factor[column];
+      store1(to + column * stride + d, from[d * queryBlock + column] * factor[column]);
 }
 
 /// What multiplies a weight: 0 or 1/(1-dropout). Element numbers as Attention.h says.

@@ -22,6 +22,8 @@ struct ForwardScratch {
   float *largest; ///< [queryBlock], of the scores so far
   float *total;   ///< [queryBlock], of exp2(score - largest)
   float *rescale; ///< [queryBlock], what `sums` must be multiplied by
+  float *keys;    ///< [keyBlock][D], in bfloat16 only
+  float *values;  ///< [keyBlock][D], in bfloat16 only
 
   ForwardScratch(const AttentionShape &shape, float *scratch) {
     ScratchTaker taker{scratch};
@@ -31,6 +33,8 @@ struct ForwardScratch {
     largest = taker.take(queryBlock);
     total = taker.take(queryBlock);
     rescale = taker.take(queryBlock);
+    keys = taker.take(shape.bf16 ? keyBlock * shape.headDim : 0);
+    values = taker.take(shape.bf16 ? keyBlock * shape.headDim : 0);
   }
 };
 
@@ -94,16 +98,15 @@ MOE_INLINE void softmaxVector(const Tile &tile, const ForwardScratch &scratch, c
 
 template <bool drop>
 void forwardTile(const AttentionShape &shape, const Tile &tile, const ForwardScratch &scratch, const Dropout &dropout,
-                 const float *keys, const float *values) {
-  const int64_t stride = shape.kvHeads * shape.headDim;
+                 WideRows keys, WideRows values) {
   int64_t vector;
   for (int64_t row = 0, rows; row < tile.keys; row += rows) {
     rows = tile.run(row, vector);
     multiply<Start::Zero>({.rows = rows,
                            .vectors = tile.vectors - vector,
                            .depth = shape.headDim,
-                           .a = keys + row * stride,
-                           .aRow = stride,
+                           .a = keys.first + row * keys.stride,
+                           .aRow = keys.stride,
                            .aDepth = 1,
                            .b = scratch.queries + vector * lanes,
                            .bStride = queryBlock,
@@ -121,9 +124,9 @@ void forwardTile(const AttentionShape &shape, const Tile &tile, const ForwardScr
     Product product{.rows = shape.headDim,
                     .vectors = tile.vectors - vector,
                     .depth = rows,
-                    .a = values + row * stride,
+                    .a = values.first + row * values.stride,
                     .aRow = 1,
-                    .aDepth = stride,
+                    .aDepth = values.stride,
                     .b = scratch.weights + row * queryBlock + vector * lanes,
                     .bStride = queryBlock,
                     .c = scratch.sums + vector * lanes,
@@ -136,19 +139,21 @@ void forwardTile(const AttentionShape &shape, const Tile &tile, const ForwardScr
   }
 }
 
-template <bool drop>
+template <typename T, bool drop>
 void forwardItem(const AttentionShape &shape, const AttentionForwardPointers &pointers, const AttentionDropout &dropped,
                  const ForwardScratch &scratch, int64_t item) {
-  const int64_t T = shape.queries, D = shape.headDim;
-  const int64_t blocks = (T + queryBlock - 1) / queryBlock;
+  const T *q = static_cast<const T *>(pointers.q), *k = static_cast<const T *>(pointers.k),
+          *v = static_cast<const T *>(pointers.v);
+  const int64_t D = shape.headDim;
+  const int64_t blocks = (shape.queries + queryBlock - 1) / queryBlock;
   // Later queries see more keys if causal: alternate from both ends, so that a run of items is an even share of the
   // work.
   const int64_t turn = item % blocks, block = turn % 2 == 0 ? turn / 2 : blocks - 1 - turn / 2;
   const int64_t firstQuery = block * queryBlock, head = item / blocks % shape.heads,
                 sequence = item / blocks / shape.heads;
-  const int64_t queries = smaller(queryBlock, T - firstQuery);
+  const int64_t queries = smaller(queryBlock, shape.queries - firstQuery);
   const int64_t kvHead = head / (shape.heads / shape.kvHeads);
-  const int64_t at = ((sequence * T + firstQuery) * shape.heads + head) * D; // in q and out
+  const int64_t at = ((sequence * shape.queries + firstQuery) * shape.heads + head) * D; // in q and out
   const int64_t kvAt = (sequence * shape.keys * shape.kvHeads + kvHead) * D, kvStride = shape.kvHeads * D;
   const Dropout dropout(shape, dropped, sequence, head);
   const uint8_t *padding = pointers.padding ? pointers.padding + sequence * shape.keys : nullptr;
@@ -156,11 +161,11 @@ void forwardItem(const AttentionShape &shape, const AttentionForwardPointers &po
   const int64_t end = keyEnd(shape, firstQuery, queries);
   auto prefetchTile = [&](int64_t key) {
     const int64_t rows = smaller(keyBlock, end - key);
-    prefetchRows(pointers.k + kvAt + key * kvStride, kvStride, rows, D);
-    prefetchRows(pointers.v + kvAt + key * kvStride, kvStride, rows, D);
+    prefetchRows(k + kvAt + key * kvStride, kvStride, rows, D);
+    prefetchRows(v + kvAt + key * kvStride, kvStride, rows, D);
   };
   prefetchTile(0);
-  packTransposed(pointers.q + at, shape.heads * D, queries, D, shape.scale * log2e, scratch.queries);
+  packTransposed(q + at, shape.heads * D, queries, D, shape.scale * log2e, scratch.queries);
   __builtin_memset(scratch.sums, 0, sizeof(float) * size_t(D * queryBlock));
   for (int64_t i = 0; i < queryBlock; ++i) {
     scratch.largest[i] = hidden;
@@ -171,11 +176,12 @@ void forwardItem(const AttentionShape &shape, const AttentionForwardPointers &po
     Tile tile(shape, firstQuery, queries, key, end, padding);
     if (tile.hidden)
       continue;
-    forwardTile<drop>(shape, tile, scratch, dropout, pointers.k + kvAt + key * kvStride,
-                      pointers.v + kvAt + key * kvStride);
+    forwardTile<drop>(shape, tile, scratch, dropout,
+                      widen(k + kvAt + key * kvStride, kvStride, tile.keys, D, scratch.keys),
+                      widen(v + kvAt + key * kvStride, kvStride, tile.keys, D, scratch.values));
   }
 
-  float *lse = pointers.lse + (sequence * shape.heads + head) * T + firstQuery;
+  float *lse = pointers.lse + (sequence * shape.heads + head) * shape.queries + firstQuery;
   for (int64_t i = 0; i < queries; ++i) {
     float total = scratch.total[i];
     bool empty = total == 0.0f; // sees no key: a visible one contributes at least 2^-126
@@ -183,7 +189,7 @@ void forwardItem(const AttentionShape &shape, const AttentionForwardPointers &po
         empty ? -__builtin_inff() : float((double(scratch.largest[i]) + ::log2(double(total))) * 0.6931471805599453);
     scratch.rescale[i] = empty ? 0.0f : 1.0f / total;
   }
-  unpackTransposed(scratch.sums, scratch.rescale, queries, D, pointers.out + at, shape.heads * D);
+  unpackTransposed(scratch.sums, scratch.rescale, queries, D, static_cast<T *>(pointers.out) + at, shape.heads * D);
 }
 
 } // namespace
@@ -192,12 +198,12 @@ void MOE_ISA_NAME(attentionForward,
                   MOE_ISA_SUFFIX)(const AttentionShape &shape, const AttentionForwardPointers &pointers,
                                   const AttentionDropout &dropout, int64_t begin, int64_t end, float *scratch) {
   ForwardScratch pieces(shape, scratch);
-  for (int64_t item = begin; item < end; ++item) {
-    if (dropout.threshold > 0)
-      forwardItem<true>(shape, pointers, dropout, pieces, item);
-    else
-      forwardItem<false>(shape, pointers, dropout, pieces, item);
-  }
+  const bool drop = dropout.threshold > 0;
+  auto *compute = shape.bf16 ? drop ? forwardItem<Bf16, true> : forwardItem<Bf16, false>
+                  : drop     ? forwardItem<float, true>
+                             : forwardItem<float, false>;
+  for (int64_t item = begin; item < end; ++item)
+    compute(shape, pointers, dropout, pieces, item);
 }
 
 } // namespace moe::cpu

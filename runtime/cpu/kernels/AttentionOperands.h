@@ -26,31 +26,31 @@ struct AttentionSizes {
   uint64_t site = 0;
 };
 
-/// Tensors of `T` (void: of the type that the device's shape names), row-major and contiguous; results must not overlap
-/// anything.
-template <typename T> struct AttentionForwardOperands {
-  const T *q = nullptr;             ///< [B, T, H, D]
-  const T *k = nullptr;             ///< [B, S, Hkv, D]
-  const T *v = nullptr;             ///< [B, S, Hkv, D]
+/// Tensors of the type that the device's shape names where they are void, row-major and contiguous; results must not
+/// overlap anything.
+struct AttentionForwardOperands {
+  const void *q = nullptr;          ///< [B, T, H, D]
+  const void *k = nullptr;          ///< [B, S, Hkv, D]
+  const void *v = nullptr;          ///< [B, S, Hkv, D]
   const uint8_t *padding = nullptr; ///< [B, S], not zero: the key is hidden; null: none is
   const int64_t *rng = nullptr;     ///< [2]: num_updates, micro-batch; read if dropout > 0
-  T *out = nullptr;                 ///< [B, T, H, D]
+  void *out = nullptr;              ///< [B, T, H, D]
   float *lse = nullptr;             ///< [B, H, T]
   void *scratch = nullptr;          ///< as much as the device says
 };
 
-template <typename T> struct AttentionBackwardOperands {
-  const T *dout = nullptr;          ///< [B, T, H, D]
-  const T *q = nullptr;             ///< [B, T, H, D]
-  const T *k = nullptr;             ///< [B, S, Hkv, D]
-  const T *v = nullptr;             ///< [B, S, Hkv, D]
-  const T *out = nullptr;           ///< [B, T, H, D], of the forward
+struct AttentionBackwardOperands {
+  const void *dout = nullptr;       ///< [B, T, H, D]
+  const void *q = nullptr;          ///< [B, T, H, D]
+  const void *k = nullptr;          ///< [B, S, Hkv, D]
+  const void *v = nullptr;          ///< [B, S, Hkv, D]
+  const void *out = nullptr;        ///< [B, T, H, D], of the forward
   const float *lse = nullptr;       ///< [B, H, T], of the forward
   const uint8_t *padding = nullptr; ///< [B, S], as in the forward
   const int64_t *rng = nullptr;     ///< [2], as in the forward
-  T *dq = nullptr;                  ///< [B, T, H, D], overwritten
-  T *dk = nullptr;                  ///< [B, S, Hkv, D], overwritten
-  T *dv = nullptr;                  ///< [B, S, Hkv, D], overwritten
+  void *dq = nullptr;               ///< [B, T, H, D], overwritten
+  void *dk = nullptr;               ///< [B, S, Hkv, D], overwritten
+  void *dv = nullptr;               ///< [B, S, Hkv, D], overwritten
   void *scratch = nullptr;          ///< as much as the device says
 };
 

@@ -54,6 +54,44 @@ MOE_INLINE void store4(float *to, Vec4 value) {
   __builtin_memcpy(to, &value, sizeof value);
 }
 
+/// A bfloat16: the upper half of a float32.
+struct Bf16 {
+  uint16_t bits;
+};
+using HalfWord4 = uint16_t __attribute__((vector_size(8)));
+using Word4 = uint32_t __attribute__((vector_size(16)));
+
+MOE_INLINE Vec4 load4(const Bf16 *from) {
+  HalfWord4 bits;
+  __builtin_memcpy(&bits, from, sizeof bits);
+  return Vec4(__builtin_convertvector(bits, Word4) << 16);
+}
+/// Rounds to nearest, ties to even; a NaN stays one.
+MOE_INLINE void store4(Bf16 *to, Vec4 value) {
+  Word4 bits = Word4(value), rounded = bits + 0x7FFF + ((bits >> 16) & 1);
+  rounded = value == value ? rounded : bits | 0x400000;
+  HalfWord4 upper = __builtin_convertvector(rounded >> 16, HalfWord4);
+  __builtin_memcpy(to, &upper, sizeof upper);
+}
+
+MOE_INLINE float load1(const float *from) {
+  return *from;
+}
+MOE_INLINE float load1(const Bf16 *from) {
+  uint32_t bits = uint32_t{from->bits} << 16;
+  float result;
+  __builtin_memcpy(&result, &bits, sizeof result);
+  return result;
+}
+MOE_INLINE void store1(float *to, float value) {
+  *to = value;
+}
+MOE_INLINE void store1(Bf16 *to, float value) {
+  Bf16 rounded[4];
+  store4(rounded, Vec4{value});
+  *to = rounded[0];
+}
+
 MOE_INLINE Vec broadcast(float value) {
   Vec result; // not `Vec{} + value`, an addition that may not be dropped since it changes -0
   for (int lane = 0; lane < lanes; ++lane)

@@ -32,8 +32,8 @@ struct AttentionShape : cpu::AttentionSizes {
 
 /// Pointers are of the device, aligned to their elements. The forward needs no scratch, the backward
 /// attentionScratchBytes of runtime/cuda/Scratch.h.
-using AttentionForwardPointers = cpu::AttentionForwardOperands<void>;
-using AttentionBackwardPointers = cpu::AttentionBackwardOperands<void>;
+using AttentionForwardPointers = cpu::AttentionForwardOperands;
+using AttentionBackwardPointers = cpu::AttentionBackwardOperands;
 
 /// One launch, and three. cudaErrorInvalidValue: 2^31 blocks or more.
 cudaError_t attentionForward(const AttentionShape &shape, const AttentionForwardPointers &pointers,

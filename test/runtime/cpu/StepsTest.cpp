@@ -433,15 +433,22 @@ TEST(Steps, ScatterAdd) {
   scatterAdd<int64_t>(plan::I64, false);
 }
 
-TEST(Steps, LibraryKernelsAreFloat32) {
+TEST(Steps, LibraryKernelsRefuseOtherTypes) {
   PlanFile file = everyKindOfRecord();
   file.plan.clear_images();
   file.plan.clear_kernels();
   file.blobs.clear();
   file.plan.mutable_programs(0)->mutable_steps()->DeleteSubrange(0, 2); // kernel and product
-  file.plan.mutable_programs(0)->mutable_steps(0)->mutable_operands(0)->set_dtype(plan::BF16);
   file.plan.mutable_programs(0)->mutable_steps(5)->clear_waits();
+  PlanFile scatter = file;
+  for (int tensor : {0, 1, 2, 4}) // q, k, v, out
+    file.plan.mutable_programs(0)->mutable_steps(0)->mutable_operands(tensor)->set_dtype(plan::F16);
   std::string why = refusal(file);
+  EXPECT_NE(why.find("attention in float32 and bfloat16 only"), std::string::npos) << why;
+
+  scatter.plan.mutable_programs(0)->mutable_steps()->DeleteSubrange(0, 4); // attention and routing
+  scatter.plan.mutable_programs(0)->mutable_steps(0)->mutable_operands(1)->set_dtype(plan::BF16);
+  why = refusal(scatter);
   EXPECT_NE(why.find("in float32 only"), std::string::npos) << why;
 }
 

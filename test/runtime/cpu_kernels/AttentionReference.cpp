@@ -8,6 +8,8 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
+#include <bit>
 #include <cmath>
 #include <cstdlib>
 #include <cstring>
@@ -41,7 +43,7 @@ AttentionInputs randomInputs(const AttentionShape &shape, uint64_t seed) {
   auto draw = [&](int64_t count) {
     std::vector<double> values(static_cast<size_t>(count));
     for (double &value : values)
-      value = normal(generator);
+      value = shape.bf16 ? toBfloat(normal(generator)) : normal(generator);
     return values;
   };
   const int64_t queries = shape.batch * shape.queries * shape.heads * shape.headDim;
@@ -149,6 +151,55 @@ AttentionOutputs run(const AttentionShape &s, const AttentionInputs &in, int64_t
 
 } // namespace
 
+float toBfloat(float value) {
+  uint32_t bits = std::bit_cast<uint32_t>(value), below = bits & 0xFFFF;
+  bits -= below;
+  if (below > 0x8000 || (below == 0x8000 && bits & 0x10000))
+    bits += 0x10000;
+  return std::isnan(value) ? value : std::bit_cast<float>(bits);
+}
+
+namespace {
+
+/// A tensor of the type of the shape; NaN where nothing is given.
+class Stored {
+public:
+  Stored(const AttentionShape &shape, size_t count) : narrow(shape.bf16), bytes(count * (narrow ? 2 : 4), 0xFF) {}
+  Stored(const AttentionShape &shape, const std::vector<double> &values) : Stored(shape, values.size()) {
+    fill(values);
+  }
+  void fill(const std::vector<double> &values) {
+    for (size_t i = 0; i < values.size(); ++i) {
+      const auto bits = std::bit_cast<uint32_t>(static_cast<float>(values[i])), upper = bits >> 16;
+      std::memcpy(&bytes[i * (narrow ? 2 : 4)], narrow ? &upper : &bits, narrow ? 2 : 4); // little-endian
+    }
+  }
+
+  size_t size() const { return bytes.size() / (narrow ? 2 : 4); }
+  void *data() { return bytes.data(); }
+  const void *data() const { return bytes.data(); }
+  void round(float (*rounding)(float)) {
+    std::vector<double> rounded(size());
+    std::ranges::transform(values(), rounded.begin(), rounding);
+    fill(rounded);
+  }
+  std::vector<float> values() const {
+    std::vector<float> result(size());
+    for (size_t i = 0; i < result.size(); ++i) {
+      uint32_t bits = 0;
+      std::memcpy(&bits, &bytes[i * (narrow ? 2 : 4)], narrow ? 2 : 4);
+      result[i] = std::bit_cast<float>(narrow ? bits << 16 : bits);
+    }
+    return result;
+  }
+
+private:
+  bool narrow;
+  std::vector<uint8_t> bytes;
+};
+
+} // namespace
+
 AttentionOutputs referenceForward(const AttentionShape &shape, const AttentionInputs &inputs, int64_t update,
                                   int64_t microBatch) {
   return run(shape, inputs, update, microBatch, false);
@@ -160,20 +211,18 @@ AttentionOutputs referenceAttention(const AttentionShape &shape, const Attention
 }
 
 AttentionResults runKernels(const AttentionShape &shape, const AttentionInputs &inputs, int64_t update,
-                            int64_t microBatch, Split split) {
+                            int64_t microBatch, Split split, float (*rounding)(float)) {
   const float nan = std::numeric_limits<float>::quiet_NaN();
-  auto narrow = [](const std::vector<double> &values) { return std::vector<float>(values.begin(), values.end()); };
-  const std::vector<float> q = narrow(inputs.q), k = narrow(inputs.k), v = narrow(inputs.v), dout = narrow(inputs.dout);
+  const Stored q(shape, inputs.q), k(shape, inputs.k), v(shape, inputs.v), dout(shape, inputs.dout);
+  Stored out(shape, q.size()), dq(shape, q.size()), dk(shape, k.size()), dv(shape, k.size());
   const uint8_t *padding = inputs.padding.empty() ? nullptr : inputs.padding.data();
   const int64_t rng[2] = {update, microBatch};
   AttentionResults result;
-  result.out.assign(q.size(), nan);
   result.lse.assign(static_cast<size_t>(shape.batch * shape.heads * shape.queries), nan);
-  result.dq.assign(q.size(), nan);
-  result.dk.assign(k.size(), nan);
-  result.dv.assign(k.size(), nan);
   const int threads = split == Split::Whole ? 1 : 3;
   for (bool backward : {false, true}) {
+    if (backward && rounding)
+      out.round(rounding);
     const uint64_t bytes = attentionScratchBytes(shape, threads, backward);
     std::unique_ptr<void, decltype(&std::free)> scratch(std::aligned_alloc(64, bytes), &std::free);
     std::fill_n(static_cast<float *>(scratch.get()), bytes / sizeof(float), nan);
@@ -182,20 +231,20 @@ AttentionResults runKernels(const AttentionShape &shape, const AttentionInputs &
                                      .v = v.data(),
                                      .padding = padding,
                                      .rng = rng,
-                                     .out = result.out.data(),
+                                     .out = out.data(),
                                      .lse = result.lse.data(),
                                      .scratch = scratch.get()};
     AttentionBackwardPointers back{.dout = dout.data(),
                                    .q = q.data(),
                                    .k = k.data(),
                                    .v = v.data(),
-                                   .out = result.out.data(),
+                                   .out = out.data(),
                                    .lse = result.lse.data(),
                                    .padding = padding,
                                    .rng = rng,
-                                   .dq = result.dq.data(),
-                                   .dk = result.dk.data(),
-                                   .dv = result.dv.data(),
+                                   .dq = dq.data(),
+                                   .dk = dk.data(),
+                                   .dv = dv.data(),
                                    .scratch = scratch.get()};
     auto compute = [&](int64_t begin, int64_t end, int thread) {
       if (backward)
@@ -210,6 +259,10 @@ AttentionResults runKernels(const AttentionShape &shape, const AttentionInputs &
       for (int64_t item = items - 1; item >= 0; --item)
         compute(item, item + 1, int(item % threads));
   }
+  result.out = out.values();
+  result.dq = dq.values();
+  result.dk = dk.values();
+  result.dv = dv.values();
   return result;
 }
 
@@ -265,7 +318,8 @@ AttentionShape shapeOf(int64_t batch, int64_t queries, int64_t keys, int64_t hea
 std::string describe(const AttentionShape &s) {
   return std::string(name(s.isa)) + " B" + std::to_string(s.batch) + " T" + std::to_string(s.queries) + " S" +
          std::to_string(s.keys) + " H" + std::to_string(s.heads) + "/" + std::to_string(s.kvHeads) + " D" +
-         std::to_string(s.headDim) + (s.causal ? " causal" : "") + " dropout " + std::to_string(s.dropout);
+         std::to_string(s.headDim) + (s.causal ? " causal" : "") + (s.bf16 ? " bf16" : "") + " dropout " +
+         std::to_string(s.dropout);
 }
 
 std::vector<Isa> hostIsas() {

@@ -26,7 +26,10 @@ struct AttentionOutputs {
   std::vector<double> out, lse, dq, dk, dv;
 };
 
-/// Standard normal inputs, rounded to float32 so that the kernels read the same numbers.
+/// The nearest bfloat16, ties to even, by an implementation of the test's own.
+float toBfloat(float value);
+
+/// Standard normal inputs, rounded to float32 or what the shape says, so that the kernels read the same numbers.
 AttentionInputs randomInputs(const cpu::AttentionShape &shape, uint64_t seed);
 
 /// out and lse with the whole T x S matrix in memory.
@@ -45,9 +48,10 @@ struct AttentionResults {
 /// Order and division of the items.
 enum class Split { Whole, Singly };
 
-/// Runs forward and backward. Scratch and results are NaN before, so a read of garbage or an unwritten result shows.
+/// Runs forward and backward on tensors of the type of the shape; the backward reads outputs after `rounding`. Scratch
+/// and results are NaN before, so a read of garbage or an unwritten result shows.
 AttentionResults runKernels(const cpu::AttentionShape &shape, const AttentionInputs &inputs, int64_t update,
-                            int64_t microBatch, Split split = Split::Whole);
+                            int64_t microBatch, Split split = Split::Whole, float (*rounding)(float) = nullptr);
 
 /// |a - b| / |b| in the Euclidean norm, where an exact zero counts as ones; infinities must agree in place and sign.
 double relativeError(const std::vector<float> &a, const std::vector<double> &b);

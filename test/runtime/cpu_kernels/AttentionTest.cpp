@@ -8,10 +8,12 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <cmath>
 #include <cstdlib>
 #include <limits>
 #include <memory>
+#include <tuple>
 
 using namespace moe;
 using namespace moe::cpu;
@@ -208,6 +210,33 @@ TEST(Attention, IsaIsHonoured) {
     GTEST_SKIP() << "this processor has one level only";
   shape.isa = Isa::V3;
   EXPECT_FALSE(sameBits(baseline.out, runKernels(shape, inputs, 0, 0).out));
+}
+
+// bfloat16 is that of float32 on the same numbers, rounded. The gradient reads the rounded output, so that of float32
+// is given it by rounding what its forward made. A wrong stride of widened keys, or a result rounded twice or to zero.
+TEST(Attention, Bfloat16IsFloat32Rounded) {
+  for (auto [queries, keys, headDim] : {std::tuple{70, 70, 17}, {64, 200, 64}, {3, 5, 1}, {130, 130, 6}})
+    for (float dropout : {0.0f, 0.3f}) {
+      AttentionShape shape = shapeOf(2, queries, keys, 4, 2, headDim, true, dropout);
+      shape.bf16 = true;
+      const AttentionInputs inputs = randomInputs(shape, 13);
+      const AttentionOutputs exact = referenceAttention(shape, inputs, 1, 0);
+      for (Isa isa : hostIsas()) {
+        shape.isa = isa;
+        SCOPED_TRACE(describe(shape));
+        const AttentionResults narrow = runKernels(shape, inputs, 1, 0);
+        AttentionShape wideShape = shape;
+        wideShape.bf16 = false;
+        AttentionResults wide = runKernels(wideShape, inputs, 1, 0, Split::Whole, toBfloat);
+        for (std::vector<float> *values : {&wide.dq, &wide.dk, &wide.dv})
+          std::transform(values->begin(), values->end(), values->begin(), toBfloat);
+        EXPECT_TRUE(sameBits(narrow, wide));
+        EXPECT_LE(relativeError(narrow.out, exact.out), 0x1p-8);
+        EXPECT_LE(relativeError(narrow.dq, exact.dq), 0x1p-7);
+        EXPECT_LE(relativeError(narrow.dk, exact.dk), 0x1p-7);
+        EXPECT_LE(relativeError(narrow.dv, exact.dv), 0x1p-8);
+      }
+    }
 }
 
 TEST(Isa, FromFeatures) {

@@ -130,6 +130,14 @@ TEST(Structure, NamesEachFault) {
       {"unknown activation", [](auto &p) { step(p, Gemm).mutable_gemm()->set_activation(plan::Gemm::Activation(9)); }},
       {"no multiple", [](auto &p) { step(p, AttentionForward).mutable_attention()->set_kv_heads(3); }},
       {"operand 0 (q)", [](auto &p) { step(p, AttentionForward).mutable_attention()->set_batch(2); }},
+      {"operand 1 (k) has type BF16", [](auto &p) {
+ step(p, AttentionForward).mutable_operands(1)->set_dtype(plan::BF16);
+ step(p, AttentionForward).mutable_operands(1)->clear_shape();
+ }},
+      {"operand 10 (dv) has type F16", [](auto &p) {
+ step(p, AttentionBackward).mutable_operands(10)->set_dtype(plan::F16);
+ step(p, AttentionBackward).mutable_operands(10)->clear_shape();
+ }},
       {"operand 2 (v)", [](auto &p) { step(p, AttentionForward).mutable_attention()->set_keys(5); }},
       {"7 operands instead of 6", [](auto &p) { step(p, AttentionForward).mutable_attention()->set_dropout(0); }},
       {"out of range", [](auto &p) { step(p, AttentionForward).mutable_attention()->set_dropout(1); }},
