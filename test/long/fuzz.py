@@ -27,7 +27,8 @@ def command(*words, **options):
 
 
 def build():
-    for words in (("cmake", "--preset", "fuzz", f"-DMOEC_PYTHON={sys.executable}"), ("cmake", "--build", "--preset", "fuzz")):
+    targets = [f"fuzz_{target}" for target in CHOSEN]
+    for words in (("cmake", "--preset", "fuzz", f"-DMOEC_PYTHON={sys.executable}"), ("cmake", "--build", "build-fuzz", "--target", *targets)):
         done = command(*words, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
         if done.returncode != 0:
             sys.exit(f"{' '.join(words)}\n{done.stdout[-4000:]}")
