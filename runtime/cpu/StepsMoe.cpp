@@ -144,11 +144,9 @@ private:
 
 Expected<std::unique_ptr<StepRunner>> createAttentionStep(const plan::Step &step, const StepContext &context) {
   const plan::Attention &attention = step.attention();
-  const plan::DType type = step.operands(0).dtype();
-  if (type != plan::F32 && type != plan::BF16)
-    return error("the CPU backend computes attention in float32 and bfloat16 only", {},
-                 "its queries have type " + plan::DType_Name(type));
-  const AttentionShape shape{sizesOf(attention), context.isa, type == plan::BF16};
+  if (Status status = requireAttentionType(step, "CPU"); !status)
+    return tl::unexpected(std::move(status.error()));
+  const AttentionShape shape{sizesOf(attention), context.isa, step.operands(0).dtype() == plan::BF16};
   uint64_t needed = attentionScratchBytes(shape, context.pool.threads(), attention.backward());
   if (Status status = requireScratch(needed, attention.scratch_bytes(), "attention"); !status)
     return tl::unexpected(std::move(status.error()));

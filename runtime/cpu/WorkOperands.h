@@ -133,6 +133,15 @@ inline Status requireFloat32(const plan::Step &step, const std::string &backend,
   return {};
 }
 
+/// Error unless attention is in a type that its kernels have. `backend`: "CPU", "CUDA".
+inline Status requireAttentionType(const plan::Step &step, const std::string &backend) {
+  const plan::DType type = step.operands(0).dtype(); // that of all, as the plan's structure demands
+  if (type == plan::F32 || type == plan::BF16)
+    return {};
+  return error("the " + backend + " backend computes attention in float32 and bfloat16 only", {},
+               "its queries have type " + plan::DType_Name(type));
+}
+
 } // namespace moe::cpu
 
 #endif // MOEC_RUNTIME_CPU_WORKOPERANDS_H

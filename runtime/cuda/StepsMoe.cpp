@@ -51,10 +51,8 @@ std::unique_ptr<StepLaunch> launchOf(cudaError_t (*launch)(const Shape &, const 
 }
 
 Status checkAttention(const plan::Step &step) {
-  plan::DType type = step.operands(0).dtype();
-  if (type != plan::F32 && type != plan::BF16)
-    return error("the CUDA backend computes attention in float32 and bfloat16 only", {},
-                 "its queries have type " + plan::DType_Name(type));
+  if (Status status = cpu::requireAttentionType(step, "CUDA"); !status)
+    return status;
   return requireScratch(attentionScratchBytes(step.attention()), step.attention().scratch_bytes(), "attention");
 }
 

@@ -19,7 +19,6 @@
 #include "runtime/plan/validator/Segments.h"
 
 #include <algorithm>
-#include <iterator>
 #include <map>
 #include <optional>
 #include <vector>
