@@ -115,14 +115,14 @@ static void emitCall(ModuleOp module, const Strategy &strategy, unsigned number,
 
   // The body takes bare pointers: `noalias` on parameters is what lets LLVM keep values in registers.
   SmallVector<Type> parameters(call.operands.size(), pointer);
-  parameters.append({i64, i64});
+  parameters.append(strategy.plan.numbers.size() + 2, i64);
   b.setInsertionPointToEnd(module.getBody());
   auto body = LLVM::LLVMFuncOp::create(b, (symbol + "_body").str(), LLVM::LLVMFunctionType::get(nothing, parameters),
                                        LLVM::Linkage::Internal);
   markPointers(body, strategy, call);
   b.setInsertionPointToStart(body.addEntryBlock(b));
   NodeEmitter e(b, strategy);
-  bindPointers(e, body, call);
+  bindParameters(e, body, call);
   Value begin = body.getArgument(parameters.size() - 2), end = body.getArgument(parameters.size() - 1);
   switch (strategy.kind) {
   case LoopKind::Pointwise:
@@ -140,16 +140,21 @@ static void emitCall(ModuleOp module, const Strategy &strategy, unsigned number,
   }
   LLVM::ReturnOp::create(b, ValueRange{});
 
-  // struct MoeKernelArgs (runtime/abi/KernelAbi.h) begins with the array of pointers.
+  // struct MoeKernelArgs (runtime/abi/KernelAbi.h) begins with the arrays of pointers and of numbers.
   b.setInsertionPointToEnd(module.getBody());
   auto kernel = LLVM::LLVMFuncOp::create(b, symbol, LLVM::LLVMFunctionType::get(nothing, {pointer, i64, i64}));
   b.setInsertionPointToStart(kernel.addEntryBlock(b));
-  Value array = LLVM::LoadOp::create(b, pointer, kernel.getArgument(0));
   Values arguments;
-  for (int64_t i = 0; i < static_cast<int64_t>(call.operands.size()); ++i) {
-    Value slot = LLVM::GEPOp::create(b, pointer, pointer, array, ValueRange{e.constant(i)});
-    arguments.push_back(LLVM::LoadOp::create(b, pointer, slot));
-  }
+  auto append = [&](int32_t field, Type type, size_t count) {
+    Value member = LLVM::GEPOp::create(b, pointer, pointer, kernel.getArgument(0), ArrayRef<LLVM::GEPArg>{field});
+    Value array = LLVM::LoadOp::create(b, pointer, member);
+    for (int32_t i = 0; i < static_cast<int32_t>(count); ++i) {
+      Value slot = LLVM::GEPOp::create(b, pointer, type, array, ArrayRef<LLVM::GEPArg>{i});
+      arguments.push_back(LLVM::LoadOp::create(b, type, slot));
+    }
+  };
+  append(0, pointer, call.operands.size());
+  append(1, i64, strategy.plan.numbers.size());
   arguments.append({kernel.getArgument(1), kernel.getArgument(2)});
   LLVM::CallOp::create(b, body, arguments);
   LLVM::ReturnOp::create(b, ValueRange{});

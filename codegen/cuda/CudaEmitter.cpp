@@ -111,6 +111,7 @@ static void emitKernel(ModuleOp module, const Strategy &strategy, unsigned numbe
   Type pointer = LLVM::LLVMPointerType::get(b.getContext()), nothing = LLVM::LLVMVoidType::get(b.getContext());
   b.setInsertionPointToEnd(module.getBody());
   SmallVector<Type> parameters(call.operands.size(), pointer);
+  parameters.append(strategy.plan.numbers.size(), b.getI64Type());
   auto kernel = LLVM::LLVMFuncOp::create(b, symbol, LLVM::LLVMFunctionType::get(nothing, parameters));
   kernel->setAttr(NVVM::NVVMDialect::getKernelFuncAttrName(), b.getUnitAttr());
   kernel->setAttr(NVVM::NVVMDialect::getMaxntidAttrName(),
@@ -124,7 +125,7 @@ static void emitKernel(ModuleOp module, const Strategy &strategy, unsigned numbe
       kernel.setArgAttr(position, "llvm.readonly", b.getUnitAttr());
   b.setInsertionPointToStart(kernel.addEntryBlock(b));
   NodeEmitter e(b, strategy);
-  bindPointers(e, kernel, call);
+  bindParameters(e, kernel, call);
   ThreadContext t(e, call.threads);
   switch (strategy.kind) {
   case LoopKind::Pointwise:

@@ -116,7 +116,7 @@ private:
   ModuleOp module;
 };
 
-/// void symbol(void *const *arguments) { symbol_body(*(void **)arguments[0], …); }
+/// void symbol(void *const *arguments) { symbol_body(*(void **)arguments[0], …, *(int64_t *)arguments[n], …); }
 void wrapKernel(ModuleOp module, LLVM::LLVMFuncOp kernel) {
   std::string symbol = kernel.getSymName().str();
   kernel.setSymName(symbol + "_body");
@@ -133,7 +133,8 @@ void wrapKernel(ModuleOp module, LLVM::LLVMFuncOp kernel) {
   for (unsigned i = 0; i < kernel.getNumArguments(); ++i) {
     Value slot =
         LLVM::GEPOp::create(b, pointer, pointer, outer.getArgument(0), ArrayRef<LLVM::GEPArg>{static_cast<int32_t>(i)});
-    arguments.push_back(LLVM::LoadOp::create(b, pointer, LLVM::LoadOp::create(b, pointer, slot)));
+    Type type = kernel.getArgument(i).getType();
+    arguments.push_back(LLVM::LoadOp::create(b, type, LLVM::LoadOp::create(b, pointer, slot)));
   }
   LLVM::CallOp::create(b, kernel, arguments);
   LLVM::ReturnOp::create(b, ValueRange{});

@@ -47,6 +47,8 @@ struct FusedPlan {
   std::string emitter;
   /// One call, or two where partial results of the first are combined by the second.
   llvm::SmallVector<PlannedCall, 2> calls;
+  /// What each call passes behind its pointers: the keys of the random numbers (RandomKeys.h).
+  llvm::SmallVector<int64_t> numbers;
   uint64_t scratchBytes = 0;
   llvm::SmallVector<InPlacePair> inPlace;
   /// Operations as often as the kernels perform them, and bytes of inputs and outputs once each.

@@ -7,6 +7,8 @@
 #include "codegen/kernel/KernelCompiler.h"
 
 #include "codegen/kernel/Lowering.h"
+#include "codegen/kernel/RandomKeys.h"
+#include "ir/RetypeTensors.h"
 #include "mlir/IR/BuiltinOps.h"
 #include "mlir/IR/IRMapping.h"
 #include "llvm/ADT/StringExtras.h"
@@ -42,6 +44,7 @@ std::string canonicalText(FusedOp op) {
     }
     os << ' ';
   };
+  SmallVector<int64_t> keys = randomKeys(op);
   os << op.getEmitter() << '\n';
   Block &body = op.getBody().front();
   for (Value argument : body.getArguments())
@@ -50,10 +53,15 @@ std::string canonicalText(FusedOp op) {
     os << '\n' << inner.getName() << ' ';
     for (Value operand : inner.getOperands())
       print(operand);
-    // Discardable attributes say where an operation comes from, not what it does.
-    for (NamedAttribute attribute : inner.getAttrs())
-      if (!inner.getDiscardableAttr(attribute.getName()))
-        os << attribute.getName().getValue() << '=' << attribute.getValue() << ' ';
+    if (auto random = dyn_cast<RandomUniformOp>(inner)) {
+      // Its key is passed; which of the region's keys it is, and what it is a part of, is code.
+      os << "key=" << keyNumber(random, keys) << ' ' << inner.getAttr(kWholeShapeAttr) << ' ';
+    } else {
+      // Discardable attributes say where an operation comes from, not what it does.
+      for (NamedAttribute attribute : inner.getAttrs())
+        if (!inner.getDiscardableAttr(attribute.getName()))
+          os << attribute.getName().getValue() << '=' << attribute.getValue() << ' ';
+    }
     os << "-> ";
     for (Value result : inner.getResults())
       print(result);
@@ -146,7 +154,8 @@ FailureOr<SmallVector<unsigned, 2>> KernelCompiler::add(FusedOp op) {
       symbol += "_" + std::to_string(call + 1);
     region.symbols.push_back(symbol);
     region.kernels.push_back(static_cast<unsigned>(state->kernels.size()));
-    state->kernels.push_back({symbol, op.getEmitter().str(), hash + call});
+    auto numbers = static_cast<unsigned>(region.strategy->plan.numbers.size());
+    state->kernels.push_back({symbol, op.getEmitter().str(), hash + call, numbers});
   }
   state->regionOf[key] = state->regions.size();
   region.key = std::move(key);

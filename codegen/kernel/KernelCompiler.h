@@ -16,9 +16,11 @@ struct KernelInfo {
   /// Its signature is that of the target's device (plan.Kernel).
   std::string symbol;
   std::string emitter;
-  /// Of the region (operations, attributes, types; locations, layouts and discardable attributes ignored), the call's
-  /// number and the target: equal hashes mean equal code.
+  /// Of the region (operations, attributes, types; not locations, layouts and what the calls pass as numbers), the
+  /// call's number and the target: equal hashes mean equal code.
   uint64_t structuralHash = 0;
+  /// How many numbers each call passes.
+  unsigned numbers = 0;
 };
 
 struct CompileOptions {

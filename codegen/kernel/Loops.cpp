@@ -80,7 +80,7 @@ void markPointers(LLVM::LLVMFuncOp function, const Strategy &strategy, const Pla
   }
 }
 
-void bindPointers(NodeEmitter &e, LLVM::LLVMFuncOp function, const PlannedCall &call) {
+void bindParameters(NodeEmitter &e, LLVM::LLVMFuncOp function, const PlannedCall &call) {
   e.inputs.assign(ir::FusedOp(e.graph.op).getInputs().size(), Value());
   e.outputs.assign(e.graph.outputs.size(), Value());
   for (auto [position, operand] : llvm::enumerate(call.operands)) {
@@ -92,6 +92,8 @@ void bindPointers(NodeEmitter &e, LLVM::LLVMFuncOp function, const PlannedCall &
     else
       e.scratch = argument;
   }
+  for (size_t i = 0; i < e.strategy.plan.numbers.size(); ++i)
+    e.numbers.push_back(function.getArgument(call.operands.size() + i));
 }
 
 } // namespace moe::codegen

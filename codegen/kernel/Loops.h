@@ -36,8 +36,8 @@ mlir::Value remainder(NodeEmitter &e, mlir::Value value, int64_t divisor);
 /// the same bytes, not aliased.
 void markPointers(mlir::LLVM::LLVMFuncOp function, const Strategy &strategy, const PlannedCall &call);
 
-/// Tells the emitter which parameter of `function` is which pointer of the call.
-void bindPointers(NodeEmitter &e, mlir::LLVM::LLVMFuncOp function, const PlannedCall &call);
+/// Tells the emitter which parameter of `function` is which pointer of the call, and which are its numbers.
+void bindParameters(NodeEmitter &e, mlir::LLVM::LLVMFuncOp function, const PlannedCall &call);
 
 } // namespace moe::codegen
 

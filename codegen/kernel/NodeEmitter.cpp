@@ -6,6 +6,7 @@
 
 #include "codegen/kernel/NodeEmitter.h"
 
+#include "codegen/kernel/RandomKeys.h"
 #include "ir/RetypeTensors.h"
 #include "mlir/Dialect/Arith/IR/Arith.h"
 #include "mlir/Dialect/LLVMIR/LLVMDialect.h"
@@ -503,11 +504,6 @@ Value NodeEmitter::keptRandom(NodeId id, Scope &scope) {
 
 Value NodeEmitter::random(const Node &n, Scope &scope) {
   auto op = cast<RandomUniformOp>(n.op);
-  uint64_t mixed = static_cast<uint64_t>(op.getSeed()) + 0x9E3779B97F4A7C15 * static_cast<uint64_t>(op.getSite());
-  mixed = (mixed ^ (mixed >> 30)) * 0xBF58476D1CE4E5B9;
-  mixed = (mixed ^ (mixed >> 27)) * 0x94D049BB133111EB;
-  mixed ^= mixed >> 31;
-
   Type i64 = b.getI64Type(), i32 = b.getI32Type();
   Value updates = widen(node(n.operands[0], scope), i64), batch = widen(node(n.operands[1], scope), i64);
   int64_t count = typeOf(op.getResult()).getNumElements();
@@ -530,12 +526,20 @@ Value NodeEmitter::random(const Node &n, Scope &scope) {
   auto word32 = [&](uint32_t value) { return number(word, static_cast<double>(static_cast<int32_t>(value))); };
   Value counter[4] = {widen(global, i32), widen(arith::ShRUIOp::create(b, global, number(global.getType(), 32)), i32),
                       widen(updates, i32), word32(0)};
-  auto key0 = static_cast<uint32_t>(mixed), key1 = static_cast<uint32_t>(mixed >> 32);
-  for (int round = 0; round < 10; ++round, key0 += 0x9E3779B9, key1 += 0xBB67AE85) {
+  Value key = numbers[keyNumber(op, strategy.plan.numbers)];
+  Value low = widen(key, i32);
+  Value high = widen(arith::ShRUIOp::create(b, key, number(i64, 32)), i32);
+  for (uint32_t round = 0; round < 10; ++round) {
+    // Keys are scalars, moved to lanes round by round: what does not vary is computed once.
+    auto roundKey = [&](Value half, uint32_t step) -> Value {
+      Value word = arith::AddIOp::create(b, half, number(i32, static_cast<double>(static_cast<int32_t>(round * step))));
+      return isa<VectorType>(counter[0].getType()) ? spread(word, scope) : word;
+    };
+    Value key0 = roundKey(low, 0x9E3779B9), key1 = roundKey(high, 0xBB67AE85);
     auto [high0, low0] = multiplyWide(counter[0], 0xD2511F53);
     auto [high1, low1] = multiplyWide(counter[2], 0xCD9E8D57);
-    counter[0] = arith::XOrIOp::create(b, arith::XOrIOp::create(b, high1, counter[1]), word32(key0));
-    counter[2] = arith::XOrIOp::create(b, arith::XOrIOp::create(b, high0, counter[3]), word32(key1));
+    counter[0] = arith::XOrIOp::create(b, arith::XOrIOp::create(b, high1, counter[1]), key0);
+    counter[2] = arith::XOrIOp::create(b, arith::XOrIOp::create(b, high0, counter[3]), key1);
     counter[1] = low1;
     counter[3] = low0;
   }

@@ -42,6 +42,8 @@ public:
   /// Pointers of this call; null for what it does not touch.
   llvm::SmallVector<mlir::Value> inputs, outputs;
   mlir::Value scratch;
+  /// Those of the plan (i64).
+  llvm::SmallVector<mlir::Value> numbers;
   /// Memory on the stack in which a pass over a row leaves its random numbers for the passes that follow: reading costs
   /// far less than drawing again. By node; one float per element of the row, up to whole vectors.
   llvm::DenseMap<NodeId, mlir::Value> kept;

@@ -6,6 +6,8 @@
 
 #include "codegen/kernel/Planner.h"
 
+#include "codegen/kernel/RandomKeys.h"
+
 using namespace mlir;
 using namespace moe::ir;
 
@@ -58,6 +60,7 @@ unsigned Strategy::partialWidth() const {
 Planner::Planner(FusedOp op, unsigned lanes) : op(op), strategy(op.getContext()) {
   strategy.lanes = lanes;
   strategy.plan.emitter = op.getEmitter().str();
+  strategy.plan.numbers = randomKeys(op);
 }
 
 SmallVector<NodeId> Planner::outputNodes() const {

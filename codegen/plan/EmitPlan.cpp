@@ -99,6 +99,7 @@ LogicalResult compileKernels(KernelCompiler &compiler, llvm::ArrayRef<StepEmitte
     entry->set_image(0);
     entry->set_emitter(kernel.emitter);
     entry->set_structural_hash(kernel.structuralHash);
+    entry->set_numbers(kernel.numbers);
     for (const plan::KernelParameter &use : uses)
       *entry->add_parameters() = use;
   }

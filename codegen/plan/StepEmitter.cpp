@@ -177,6 +177,7 @@ LogicalResult StepEmitter::emitFused(FusedOp op, plan::Program &program) {
       kernel->set_extent(call.extent);
       kernel->set_grain(call.grain);
     }
+    kernel->mutable_numbers()->Assign(plan->numbers.begin(), plan->numbers.end());
     Parameters uses;
     for (const PlannedOperand &planned : call.operands)
       addPointer(op, *plan, number, planned, *step, uses);

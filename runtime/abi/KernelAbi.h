@@ -23,8 +23,8 @@ extern "C" {
 /// Arguments of one kernel call. Operand i of the plan step is `pointers[i]`.
 typedef struct MoeKernelArgs {
   void *const *pointers;
-  /// `KernelCall.sizes` of the plan: extents that are not compiled into the kernel.
-  const int64_t *sizes;
+  /// `KernelCall.numbers` of the plan.
+  const int64_t *numbers;
   /// Coordinate of this rank on each mesh axis, in the order of `Plan.mesh`.
   const int64_t *axis_index;
 } MoeKernelArgs;

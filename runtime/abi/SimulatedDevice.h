@@ -6,9 +6,9 @@
 //
 // The target `cuda:simulated` compiles the very functions of the other CUDA targets for the host, as a shared object
 // (image format "host") that the simulated device loads and that finds these functions there. A generated kernel is
-// `extern "C" void symbol(void *const *arguments)`, called once per thread of the grid: argument i, a pointer, lies at
-// `*(void **)arguments[i]`, as in the argument array of cudaLaunchKernel. Grids and blocks have one dimension, warps 32
-// threads; every thread of a block meets every barrier, every lane of a warp every shuffle.
+// `extern "C" void symbol(void *const *arguments)`, called once per thread of the grid: argument i, a pointer or
+// an int64_t, lies where `arguments[i]` points, as in the argument array of cudaLaunchKernel. Grids and blocks have one
+// dimension, warps 32 threads; every thread of a block meets every barrier, every lane of a warp every shuffle.
 //
 //===--------------------------------------------------------------------------------------------------------------===//
 

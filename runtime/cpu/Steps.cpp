@@ -22,11 +22,11 @@ class KernelStep final : public StepRunner {
 public:
   KernelStep(const plan::Step &step, const StepContext &context)
       : pool(context.pool), function(context.kernels[step.kernel().kernel()]), extent(step.kernel().extent()),
-        grain(step.kernel().grain()), sizes(step.kernel().sizes().begin(), step.kernel().sizes().end()) {
+        grain(step.kernel().grain()), numbers(step.kernel().numbers().begin(), step.kernel().numbers().end()) {
     const auto &order = step.kernel().pointers();
     for (int i = 0; i < (order.empty() ? step.operands_size() : order.size()); ++i)
       pointers.push_back(context.address(step, order.empty() ? i : static_cast<int>(order[i])));
-    arguments = {pointers.data(), sizes.data(), context.axisIndex.data()};
+    arguments = {pointers.data(), numbers.data(), context.axisIndex.data()};
   }
 
   Status run() override {
@@ -39,7 +39,7 @@ private:
   MoeKernelFn function;
   int64_t extent;
   int64_t grain;
-  std::vector<int64_t> sizes;
+  std::vector<int64_t> numbers;
   std::vector<void *> pointers;
   MoeKernelArgs arguments{};
 };

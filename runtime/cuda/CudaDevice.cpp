@@ -228,10 +228,9 @@ Status CudaDevice::allowSharedMemory() {
       if (step.has_kernel()) {
         uint32_t &bytes = most[step.kernel().kernel()];
         bytes = std::max(bytes, step.kernel().launch().shared_bytes());
-        moe_sim_kernel_pointers(reinterpret_cast<const void *>(context.kernels[step.kernel().kernel()]),
-                                static_cast<uint32_t>(step.kernel().pointers().empty()
-                                                          ? step.operands_size()
-                                                          : step.kernel().pointers_size()));
+        int pointers = step.kernel().pointers().empty() ? step.operands_size() : step.kernel().pointers_size();
+        moe_sim_kernel_words(reinterpret_cast<const void *>(context.kernels[step.kernel().kernel()]),
+                             static_cast<uint32_t>(pointers + step.kernel().numbers_size()));
       }
   for (size_t k = 0; k < most.size(); ++k)
     if (most[k] > kOrdinarySharedBytes)

@@ -35,15 +35,15 @@ extern "C" {
 /// All work enqueued until moe_sim_end_step belongs to the step `name`. Both are copied.
 void moe_sim_begin_step(const char *name, const MoeSimAccess *accesses, size_t count);
 void moe_sim_end_step(void);
-/// A kernel of a library has so many parameters, each a pointer.
-void moe_sim_kernel_pointers(const void *kernel, uint32_t count);
+/// A kernel of a plan has so many parameters, each a pointer or a number of the same width.
+void moe_sim_kernel_words(const void *kernel, uint32_t count);
 }
 
 #else
 
 inline void moe_sim_begin_step(const char * /*name*/, const MoeSimAccess * /*accesses*/, size_t /*count*/) {}
 inline void moe_sim_end_step() {}
-inline void moe_sim_kernel_pointers(const void * /*kernel*/, uint32_t /*count*/) {}
+inline void moe_sim_kernel_words(const void * /*kernel*/, uint32_t /*count*/) {}
 inline bool moe::cuda::simulatedNccl(NcclApi & /*api*/) {
   return false;
 }

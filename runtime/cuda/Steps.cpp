@@ -14,18 +14,21 @@
 namespace moe::cuda {
 namespace {
 
-/// Calls a kernel of the plan with one pointer per parameter.
+/// Calls a kernel of the plan: its parameters are pointers, then numbers.
 class KernelStep final : public StepLaunch {
 public:
   KernelStep(const plan::Step &step, const StepContext &context)
       : kernel(context.kernels[step.kernel().kernel()]), blocks(step.kernel().launch().blocks()),
-        threads(step.kernel().launch().threads()), sharedBytes(step.kernel().launch().shared_bytes()) {
+        threads(step.kernel().launch().threads()), sharedBytes(step.kernel().launch().shared_bytes()),
+        numbers(step.kernel().numbers().begin(), step.kernel().numbers().end()) {
     const auto &order = step.kernel().pointers();
     for (int i = 0; i < (order.empty() ? step.operands_size() : order.size()); ++i)
       pointers.push_back(context.address(step, order.empty() ? i : static_cast<int>(order[i])));
-    arguments.reserve(pointers.size());
+    arguments.reserve(pointers.size() + numbers.size());
     for (void *&pointer : pointers)
       arguments.push_back(static_cast<void *>(&pointer));
+    for (int64_t &number : numbers)
+      arguments.push_back(&number);
   }
 
   Status enqueue(cudaStream_t stream) override {
@@ -39,7 +42,8 @@ private:
   uint32_t blocks, threads;
   size_t sharedBytes;
   std::vector<void *> pointers;
-  std::vector<void *> arguments; ///< addresses of the pointers
+  std::vector<int64_t> numbers;
+  std::vector<void *> arguments; ///< addresses of both
 };
 
 class GemmStep final : public StepLaunch {

@@ -163,6 +163,9 @@ private:
     if (pointers != kernel.parameters_size())
       return complain("kernel call: " + std::to_string(pointers) + " pointers for the " +
                       std::to_string(kernel.parameters_size()) + " parameters of " + kernel.symbol());
+    if (static_cast<uint32_t>(call.numbers_size()) != kernel.numbers())
+      return complain("kernel call: " + std::to_string(call.numbers_size()) + " numbers, " + kernel.symbol() +
+                      " takes " + std::to_string(kernel.numbers()));
     std::vector<Operand::Access> uses(static_cast<size_t>(step.operands_size()), Operand::ACCESS_UNSPECIFIED);
     for (int i = 0; i < pointers; ++i) {
       auto at = call.pointers_size() > 0 ? static_cast<int>(call.pointers(i)) : i;

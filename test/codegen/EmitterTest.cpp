@@ -236,6 +236,45 @@ TEST_F(Emitter, LaterPassesSeeTheSameRandomNumbers) {
   }
 }
 
+// Layers whose dropouts differ in their sites share kernels, which take the keys. Which of several keys is meant where,
+// and which part of which tensor is drawn, is code.
+TEST_F(Emitter, SitesShareKernels) {
+  const std::string type = "tensor<6x35xf32>";
+  auto drawn = [&](int first, int second, const std::string &whole = "") {
+    std::string rng = whole.empty() ? "tensor<2xi64>" : "tensor<3xi64>";
+    auto draw = [&](const char *name, int site) {
+      return std::string(" %") + name + " = moe.random_uniform %a0 {seed = 5 : i64, site = " + std::to_string(site) +
+             " : i64" + whole + "} : (" + rng + ") -> " + type;
+    };
+    std::string binary = " : (" + type + ", " + type + ") -> " + type;
+    Case c = parse(region("loop", {rng}, {type},
+                          draw("r", first) + draw("s", second) + draw("t", first) + " %u = moe.sub %r, %s" + binary +
+                              " %v = moe.mul %u, %t" + binary + " moe.yield %v : " + type));
+    c.inputs[0].ints = {3, 1};
+    if (!whole.empty())
+      c.inputs[0].ints.push_back(70); // where the part starts
+    return c;
+  };
+  std::vector<Case> cases;
+  cases.push_back(drawn(2, 7));
+  cases.push_back(drawn(4, 9)); // shares with the one before
+  cases.push_back(drawn(4, 4));
+  cases.push_back(drawn(2, 7, ", moe.whole_shape = array<i64: 12, 35>"));
+  cases.push_back(drawn(2, 7, ", moe.whole_shape = array<i64: 6, 140>"));
+  for (const char *target : {"cpu:native", "cpu:x86-64-v3", "cuda:simulated"}) {
+    KernelRunner runner(*context, target);
+    for (Case &c : cases)
+      ASSERT_GE(runner.add(c.op), 0);
+    EXPECT_EQ(runner.compiler().kernels().size(), 4u) << target;
+    ASSERT_TRUE(runner.load());
+    for (auto [number, c] : llvm::enumerate(cases)) {
+      auto bytes = runner.run(static_cast<int>(number), c.inputs, {});
+      EXPECT_EQ(relativeError(fromBytes(bytes[0].data(), typeOf(c.op.getOutputs()[0])), reference(c)[0]), 0)
+          << target << " " << number;
+    }
+  }
+}
+
 // Ties, subnormals, overflow and NaN of the integer code that rounds to bfloat16, and of half precision.
 TEST_F(Emitter, RoundsNarrowFloats) {
   KernelRunner runner(*context, "cpu:native");

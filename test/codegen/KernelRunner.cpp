@@ -218,17 +218,20 @@ std::vector<std::pair<int64_t, int64_t>> pieces(int64_t extent, std::mt19937_64 
 
 } // namespace
 
-void KernelRunner::launch(const PlannedCall &call, void *function, std::vector<void *> &pointers, const Run &options) {
+void KernelRunner::launch(const PlannedCall &call, void *function, std::vector<void *> &pointers,
+                          SmallVector<int64_t> numbers, const Run &options) {
   if (machine->device() == "cuda") {
     std::vector<void *> arguments;
     for (void *&pointer : pointers)
       arguments.push_back(&pointer);
+    for (int64_t &number : numbers)
+      arguments.push_back(&number);
     EXPECT_EQ(sim::runGrid(reinterpret_cast<sim::Kernel>(function), arguments.data(), call.blocks, call.threads,
                            call.sharedBytes, options.order, options.sharedGarbage),
               "");
     return;
   }
-  MoeKernelArgs arguments{pointers.data(), nullptr, nullptr};
+  MoeKernelArgs arguments{pointers.data(), numbers.data(), nullptr};
   for (auto [begin, end] : pieces(call.extent, options.cuts))
     reinterpret_cast<MoeKernelFn>(function)(&arguments, begin, end);
 }
@@ -266,7 +269,7 @@ std::vector<std::vector<uint8_t>> KernelRunner::run(int number, const std::vecto
       pointers.push_back(operand.kind == PlannedOperand::Kind::Input    ? in[operand.index]
                          : operand.kind == PlannedOperand::Kind::Output ? out[operand.index]
                                                                         : scratch);
-    launch(region.plan.calls[call], region.functions[call], pointers, options);
+    launch(region.plan.calls[call], region.functions[call], pointers, region.plan.numbers, options);
   }
   for (auto &buffer : owned)
     buffer->check();

@@ -75,7 +75,8 @@ public:
   KernelCompiler &compiler() { return *kernelCompiler; }
 
 private:
-  void launch(const PlannedCall &call, void *function, std::vector<void *> &pointers, const Run &options);
+  void launch(const PlannedCall &call, void *function, std::vector<void *> &pointers,
+              llvm::SmallVector<int64_t> numbers, const Run &options);
 
   struct Region {
     FusedPlan plan;

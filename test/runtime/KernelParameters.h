@@ -25,6 +25,7 @@ inline void declareKernelParameters(plan::Plan &plan) {
         continue;
       plan::Kernel kernel = plan.kernels(static_cast<int>(step.kernel().kernel()));
       kernel.clear_parameters();
+      kernel.set_numbers(static_cast<uint32_t>(step.kernel().numbers_size()));
       auto declare = [&](const plan::Operand &operand) {
         plan::KernelParameter &parameter = *kernel.add_parameters();
         parameter.set_access(operand.access());

@@ -105,7 +105,7 @@ private:
 
 extern "C" {
 
-void moe_sim_kernel_pointers(const void *kernel, uint32_t count) {
+void moe_sim_kernel_words(const void *kernel, uint32_t count) {
   std::vector<uint32_t> sizes(count, sizeof(void *));
   moe_sim_kernel_parameters(reinterpret_cast<Kernel>(const_cast<void *>(kernel)), sizes.data(), count);
 }

@@ -66,12 +66,12 @@ inline uint32_t addKernels(PlanBuilder &builder, const std::string &blob, const 
 
 /// A step that calls a kernel; operands are up to the caller.
 inline plan::Step &addCall(PlanBuilder &builder, uint32_t kernel, int64_t extent, int64_t grain,
-                           const std::vector<int64_t> &sizes = {}) {
+                           const std::vector<int64_t> &numbers = {}) {
   plan::Step &step = builder.addStep("call");
   step.mutable_kernel()->set_kernel(kernel);
   step.mutable_kernel()->set_extent(extent);
   step.mutable_kernel()->set_grain(grain);
-  step.mutable_kernel()->mutable_sizes()->Add(sizes.begin(), sizes.end());
+  step.mutable_kernel()->mutable_numbers()->Add(numbers.begin(), numbers.end());
   return step;
 }
 

@@ -6,15 +6,15 @@
 
 #include "runtime/abi/KernelAbi.h"
 
-/* y[i] = x[i] + sizes[0] */
+/* y[i] = x[i] + numbers[0] */
 void add_size(const MoeKernelArgs *args, int64_t begin, int64_t end) {
   const float *x = args->pointers[0];
   float *y = args->pointers[1];
   for (int64_t i = begin; i < end; ++i)
-    y[i] = x[i] + (float)args->sizes[0];
+    y[i] = x[i] + (float)args->numbers[0];
 }
 
-/* y[i] = number of the part that computed i, told by where it began; the extent is sizes[0] */
+/* y[i] = number of the part that computed i, told by where it began; the extent is numbers[0] */
 void record_begin(const MoeKernelArgs *args, int64_t begin, int64_t end) {
   int64_t *y = args->pointers[0];
   for (int64_t i = begin; i < end; ++i)
@@ -27,8 +27,8 @@ void axis(const MoeKernelArgs *args, int64_t begin, int64_t end) {
   y[0] = args->axis_index[0];
 }
 
-/* Writes sizes[0] bytes behind the beginning of its operand. */
+/* Writes numbers[0] bytes behind the beginning of its operand. */
 void overrun(const MoeKernelArgs *args, int64_t begin, int64_t end) {
   volatile char *y = args->pointers[0];
-  y[args->sizes[0]] = 1;
+  y[args->numbers[0]] = 1;
 }

@@ -109,6 +109,7 @@ TEST(Structure, NamesEachFault) {
        }},
       {"no kernel 1", [](auto &p) { step(p, Kernel).mutable_kernel()->set_kernel(1); }},
       {"parameters of kernel0", [](auto &p) { p.mutable_kernels(0)->mutable_parameters()->RemoveLast(); }},
+      {"1 numbers, kernel0 takes 0", [](auto &p) { step(p, Kernel).mutable_kernel()->add_numbers(7); }},
       {"bytes, kernel0 takes", [](auto &p) { p.mutable_kernels(0)->mutable_parameters(0)->set_bytes(1); }},
       {"kernel0 has SCRATCH", [](auto &p) { p.mutable_kernels(0)->mutable_parameters(0)->set_access(plan::Operand::SCRATCH); }},
       {"has access", [](auto &p) { step(p, Kernel).mutable_operands(0)->set_access(plan::Operand::SCRATCH); }},
