@@ -144,7 +144,7 @@ private:
 
 Expected<std::unique_ptr<StepRunner>> createAttentionStep(const plan::Step &step, const StepContext &context) {
   const plan::Attention &attention = step.attention();
-  if (Status status = requireAttentionType(step, "CPU"); !status)
+  if (Status status = requireComputeType(step, "CPU", "attention"); !status)
     return tl::unexpected(std::move(status.error()));
   const AttentionShape shape{sizesOf(attention), context.isa, step.operands(0).dtype() == plan::BF16};
   uint64_t needed = attentionScratchBytes(shape, context.pool.threads(), attention.backward());
@@ -174,10 +174,8 @@ Expected<std::unique_ptr<StepRunner>> createRouteStep(const plan::Step &step, co
 Expected<std::unique_ptr<StepRunner>> createGroupedGemmStep(const plan::Step &step, const StepContext &context) {
   const plan::GroupedGemm &gemm = step.grouped_gemm();
   plan::DType dtype = step.operands(0).dtype();
-  for (const plan::Operand &operand : step.operands())
-    if (operand.access() != plan::Operand::SCRATCH && operand.dtype() != plan::I32 && operand.dtype() != dtype)
-      return error("the CPU backend computes products of grouped rows in one type", {},
-                   "operands have types " + plan::DType_Name(dtype) + " and " + plan::DType_Name(operand.dtype()));
+  if (Status status = requireComputeType(step, "CPU", "products of grouped rows"); !status)
+    return tl::unexpected(std::move(status.error()));
   uint64_t needed = groupedGemmScratchBytes(gemm, dtype, context.pool.threads());
   if (Status status = requireScratch(needed, gemm.scratch_bytes(), "a product of grouped rows"); !status)
     return tl::unexpected(std::move(status.error()));

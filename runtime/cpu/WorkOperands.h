@@ -133,13 +133,14 @@ inline Status requireFloat32(const plan::Step &step, const std::string &backend,
   return {};
 }
 
-/// Error unless attention is in a type that its kernels have. `backend`: "CPU", "CUDA".
-inline Status requireAttentionType(const plan::Step &step, const std::string &backend) {
+/// Error unless work of one type (attention, products of grouped rows) is in a type that its kernels have. `backend`:
+/// "CPU", "CUDA".
+inline Status requireComputeType(const plan::Step &step, const std::string &backend, const std::string &work) {
   const plan::DType type = step.operands(0).dtype(); // that of all, as the plan's structure demands
   if (type == plan::F32 || type == plan::BF16)
     return {};
-  return error("the " + backend + " backend computes attention in float32 and bfloat16 only", {},
-               "its queries have type " + plan::DType_Name(type));
+  return error("the " + backend + " backend computes " + work + " in float32 and bfloat16 only", {},
+               "its operands have type " + plan::DType_Name(type));
 }
 
 } // namespace moe::cpu

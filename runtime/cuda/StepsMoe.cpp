@@ -51,18 +51,15 @@ std::unique_ptr<StepLaunch> launchOf(cudaError_t (*launch)(const Shape &, const 
 }
 
 Status checkAttention(const plan::Step &step) {
-  if (Status status = cpu::requireAttentionType(step, "CUDA"); !status)
+  if (Status status = cpu::requireComputeType(step, "CUDA", "attention"); !status)
     return status;
   return requireScratch(attentionScratchBytes(step.attention()), step.attention().scratch_bytes(), "attention");
 }
 
 Status checkGroupedGemm(const plan::Step &step) {
   const plan::GroupedGemm &gemm = step.grouped_gemm();
-  plan::DType type = step.operands(0).dtype();
-  for (const plan::Operand &operand : step.operands())
-    if (operand.dtype() != plan::I32 && (operand.dtype() != type || (type != plan::F32 && type != plan::BF16)))
-      return error("the CUDA backend computes products of grouped rows in float32 and in bfloat16", {},
-                   "operands have types " + plan::DType_Name(type) + " and " + plan::DType_Name(operand.dtype()));
+  if (Status status = cpu::requireComputeType(step, "CUDA", "products of grouped rows"); !status)
+    return status;
   if (gemm.separate() && gemm.experts() > kMostSeparateExperts)
     return error("the CUDA backend takes the weights of at most " + std::to_string(kMostSeparateExperts) +
                      " experts one by one",

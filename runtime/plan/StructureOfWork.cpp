@@ -297,8 +297,9 @@ private:
     int64_t tensors = g.separate() ? g.experts() : 1;
     uint64_t weightElements = g.separate() ? weight : saturatingProduct(weight, g.experts());
     OperandRule blockExpert{"block_expert", Operand::READ, {plan::I32}, static_cast<uint64_t>(g.blocks())};
-    OperandRule left{"rows", Operand::READ, floats(), saturatingProduct(rows, g.left())};
-    OperandRule right{"result", Operand::WRITE, floats(), saturatingProduct(rows, g.right())};
+    const std::vector<DType> type = typeOfFirst();
+    OperandRule left{"rows", Operand::READ, type, saturatingProduct(rows, g.left())};
+    OperandRule right{"result", Operand::WRITE, type, saturatingProduct(rows, g.right())};
     std::vector<OperandRule> expected;
     if (g.weight_grad()) {
       right.role = "rhs";
@@ -308,7 +309,7 @@ private:
       expected = {left, blockExpert};
     }
     Operand::Access access = g.weight_grad() ? Operand::WRITE : Operand::READ;
-    expected.insert(expected.end(), static_cast<size_t>(tensors), {"weight", access, floats(), weightElements});
+    expected.insert(expected.end(), static_cast<size_t>(tensors), {"weight", access, type, weightElements});
     if (!g.weight_grad())
       expected.push_back(right);
     appendScratch(expected, g.scratch_bytes());

@@ -183,6 +183,7 @@ TEST(Structure, NamesEachFault) {
       {"operand 0 (rows)", [](auto &p) { step(p, GroupedGemm).mutable_grouped_gemm()->set_block_rows(3); }},
       {"operand 1 (block_expert)", [](auto &p) { step(p, GroupedGemm).mutable_operands(1)->set_dtype(plan::F32); }},
       {"operand 2 (weight)", [](auto &p) { step(p, GroupedGemm).mutable_grouped_gemm()->set_experts(3); }},
+      {"operand 2 (weight) has type BF16", [](auto &p) { step(p, GroupedGemm).mutable_operands(2)->set_dtype(plan::BF16); }},
       {"operand 3 (result)", [](auto &p) { step(p, GroupedGemm).mutable_operands(3)->set_access(plan::Operand::READ); }},
       {"4 operands instead of 5", [](auto &p) { step(p, GroupedGemm).mutable_grouped_gemm()->set_separate(true); }},
       {"operand 1 (rhs)",
