@@ -21,7 +21,7 @@ Value remainder(NodeEmitter &e, Value value, int64_t divisor) {
   return divisor == 1 ? e.constant(0) : Value(arith::RemUIOp::create(e.b, value, e.constant(divisor)));
 }
 
-Values forLoop(NodeEmitter &e, Value low, Value high, Value step, Values carried,
+Values forLoop(NodeEmitter &e, Value low, Value high, Value step, const Values &carried,
                llvm::function_ref<void(Value, Values &)> body) {
   auto loop = scf::ForOp::create(e.b, low, high, step, carried);
   OpBuilder::InsertionGuard guard(e.b);
@@ -36,9 +36,9 @@ Values forLoop(NodeEmitter &e, Value low, Value high, Value step, Values carried
   return Values(loop.getResults().begin(), loop.getResults().end());
 }
 
-Values forLoop(NodeEmitter &e, Value low, Value high, int64_t step, Values carried,
+Values forLoop(NodeEmitter &e, Value low, Value high, int64_t step, const Values &carried,
                llvm::function_ref<void(Value, Values &)> body) {
-  return forLoop(e, low, high, e.constant(step), std::move(carried), body);
+  return forLoop(e, low, high, e.constant(step), carried, body);
 }
 
 void ifThen(NodeEmitter &e, Value condition, llvm::function_ref<void()> body) {

@@ -15,9 +15,9 @@ namespace moe::codegen {
 using Values = llvm::SmallVector<mlir::Value>;
 
 /// for (i = low; i < high; i += step), with values carried from one iteration to the next; returns the last ones.
-Values forLoop(NodeEmitter &e, mlir::Value low, mlir::Value high, mlir::Value step, Values carried,
+Values forLoop(NodeEmitter &e, mlir::Value low, mlir::Value high, mlir::Value step, const Values &carried,
                llvm::function_ref<void(mlir::Value, Values &)> body);
-Values forLoop(NodeEmitter &e, mlir::Value low, mlir::Value high, int64_t step, Values carried,
+Values forLoop(NodeEmitter &e, mlir::Value low, mlir::Value high, int64_t step, const Values &carried,
                llvm::function_ref<void(mlir::Value, Values &)> body);
 
 /// Runs `body` where `condition` holds.

@@ -222,8 +222,9 @@ void KernelRunner::launch(const PlannedCall &call, void *function, std::vector<v
                           SmallVector<int64_t> numbers, const Run &options) {
   if (machine->device() == "cuda") {
     std::vector<void *> arguments;
+    arguments.reserve(pointers.size() + numbers.size());
     for (void *&pointer : pointers)
-      arguments.push_back(&pointer);
+      arguments.push_back(static_cast<void *>(&pointer));
     for (int64_t &number : numbers)
       arguments.push_back(&number);
     EXPECT_EQ(sim::runGrid(reinterpret_cast<sim::Kernel>(function), arguments.data(), call.blocks, call.threads,
@@ -274,6 +275,7 @@ std::vector<std::vector<uint8_t>> KernelRunner::run(int number, const std::vecto
   for (auto &buffer : owned)
     buffer->check();
   std::vector<std::vector<uint8_t>> results;
+  results.reserve(out.size());
   for (size_t o = 0; o < out.size(); ++o)
     results.emplace_back(out[o], out[o] + tensorBytes(region.outputs[o]));
   return results;
