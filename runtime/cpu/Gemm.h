@@ -8,8 +8,9 @@
 //
 //   C[b] = act(alpha * op(A[b]) * op(B[b]) + beta * C[b] + bias)
 //
-// One oneDNN matmul primitive in user-scratchpad mode. The library's result, bit for bit, and its scratch depend on the
-// number of threads and on the instruction set, which is why both are fields of the plan (`limitGemmIsa`).
+// One oneDNN matmul primitive in user-scratchpad mode, for some strides of B behind one that packs it. The library's
+// result, bit for bit, and its scratch depend on the number of threads and on the instruction set, which is why both
+// are fields of the plan (`limitGemmIsa`).
 //
 //===--------------------------------------------------------------------------------------------------------------===//
 
@@ -75,8 +76,7 @@ public:
   Status bind(const GemmPointers &pointers);
   /// Computes. The caller holds a `ThreadCount` of the number of threads given to `create`.
   Status run() const;
-  /// Computes at other addresses than those of `bind`, which has been called. For products without bias and, if there
-  /// is a batch, with alpha = 1.
+  /// Computes at other addresses than those of `bind`, which has been called. For products without bias and batch.
   Status runAt(const void *a, const void *b, void *c) const;
 
 private:

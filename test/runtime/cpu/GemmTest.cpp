@@ -12,6 +12,7 @@
 #include <cstdlib>
 #include <cstring>
 #include <gtest/gtest.h>
+#include <memory>
 #include <random>
 #include <vector>
 
@@ -100,7 +101,9 @@ std::vector<float> compute(const plan::Gemm &gemm, Matrices in, int threads) {
   EXPECT_EQ(primitive->scratchBytes(), gemmScratchBytes(gemm, plan::F32, threads)) << print(gemm);
   // Garbage before, as in an arena, and a fence behind.
   std::vector<unsigned char> scratch(primitive->scratchBytes() + 64 + 64, 0xff);
-  auto *aligned = reinterpret_cast<unsigned char *>((reinterpret_cast<uintptr_t>(scratch.data()) + 63) / 64 * 64);
+  void *aligned = scratch.data();
+  size_t room = scratch.size();
+  EXPECT_TRUE(std::align(64, primitive->scratchBytes(), aligned, room));
   Status bound = primitive->bind({in.a.data(), in.b.data(), in.c.data(), in.bias.data(), aligned});
   EXPECT_TRUE(bound);
   ThreadCount count(threads);
@@ -142,6 +145,24 @@ TEST(Gemm, BetaBiasAndActivations) {
           gemm.set_activation(static_cast<plan::Gemm::Activation>(activation));
           check(gemm);
         }
+}
+
+// Rows of B that share a set of the cache: B is packed first, each matrix of a batch or one for all.
+TEST(Gemm, RowsThatShareACacheSet) {
+  for (int options = 0; options < 8; ++options)
+    for (int64_t batch : {1, 3}) {
+      plan::Gemm gemm = product(batch, 256, 40, 64, options & 1, false);
+      gemm.set_ldb(3072); // a part of the columns
+      gemm.set_stride_b(options & 4 ? 0 : gemm.k() * gemm.ldb());
+      gemm.set_beta(options & 2 ? 1.0f : 0.0f);
+      gemm.set_has_bias(options & 2);
+      gemm.set_alpha(options & 4 ? 0.5f : 1.0f);
+      check(gemm);
+      auto primitive = GemmPrimitive::create(gemm, {}, 2);
+      ASSERT_TRUE(primitive);
+      if (primitive->implementation().find("avx512") != std::string_view::npos)
+        EXPECT_GE(primitive->scratchBytes(), static_cast<uint64_t>(gemm.k() * gemm.n()) * sizeof(float));
+    }
 }
 
 // With beta = 0, C is written and not read: garbage must not survive as 0 * NaN.
