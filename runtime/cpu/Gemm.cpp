@@ -13,6 +13,7 @@
 #include <bit>
 #include <cstddef>
 #include <oneapi/dnnl/dnnl.hpp>
+#include <optional>
 #include <utility>
 #include <vector>
 
@@ -203,7 +204,7 @@ struct GemmPrimitive::Handles {
   GemmTypes types;
   dnnl::matmul::primitive_desc descriptor;
   dnnl::matmul primitive;
-  dnnl::reorder packing; // of B, where it is packed
+  std::optional<dnnl::reorder> packing; // of B
   // Kept alive for `calls`, which are what the C interface takes without building a map for each call.
   std::vector<memory> memories;
   std::vector<Call> calls; // for the product or for each matrix of the batch: perhaps the packing, the product
@@ -224,8 +225,8 @@ Expected<GemmPrimitive> GemmPrimitive::create(const plan::Gemm &gemm, const Gemm
     handles->descriptor = describe(handles->unit, types);
     handles->primitive = dnnl::matmul(handles->descriptor);
     if (packsB(handles->unit, types))
-      handles->packing = dnnl::reorder(dnnl::reorder::primitive_desc(engine(), plainB(handles->unit, types), engine(),
-                                                                     handles->descriptor.weights_desc()));
+      handles->packing.emplace(dnnl::reorder::primitive_desc(engine(), plainB(handles->unit, types), engine(),
+                                                             handles->descriptor.weights_desc()));
     return GemmPrimitive(std::move(handles));
   } catch (const dnnl::error &failure) {
     return unsupported(gemm, failure.what());
@@ -249,7 +250,6 @@ std::string_view GemmPrimitive::implementation() const {
 Status GemmPrimitive::bind(const GemmPointers &pointers) {
   Handles &h = *handles;
   const plan::Gemm &gemm = h.gemm;
-  const bool packs = packsB(h.unit, h.types);
   auto at = [](const void *address, uint64_t offset) {
     return static_cast<std::byte *>(const_cast<void *>(address)) + offset;
   };
@@ -257,7 +257,7 @@ Status GemmPrimitive::bind(const GemmPointers &pointers) {
     h.memories.emplace_back(descriptor, engine(), address);
     return h.memories.back().get();
   };
-  int64_t count = isSplit(gemm, h.types) ? gemm.batch() : 1;
+  int64_t count = gemm.batch() / h.unit.batch();
   try {
     for (int64_t i = 0; i < count; ++i) {
       // The first three in the order that `runAt` knows.
@@ -267,10 +267,10 @@ Status GemmPrimitive::bind(const GemmPointers &pointers) {
           remember(plainB(h.unit, h.types), at(pointers.b, i * gemm.stride_b() * elementBytes(h.types.b)));
       dnnl_memory_t c =
           remember(h.descriptor.dst_desc(), at(pointers.c, i * gemm.stride_c() * elementBytes(h.types.c)));
-      if (packs) {
+      if (h.packing) {
         dnnl_memory_t packed = remember(h.descriptor.weights_desc(), at(pointers.scratch, packedOffset(h.descriptor)));
         if (i == 0 || gemm.stride_b() != 0)
-          h.calls.push_back({h.packing.get(), {{DNNL_ARG_FROM, b}, {DNNL_ARG_TO, packed}}});
+          h.calls.push_back({h.packing->get(), {{DNNL_ARG_FROM, b}, {DNNL_ARG_TO, packed}}});
         b = packed;
       }
       std::vector<dnnl_exec_arg_t> arguments = {{DNNL_ARG_SRC, a}, {DNNL_ARG_WEIGHTS, b}, {DNNL_ARG_DST, c}};

@@ -7,6 +7,7 @@
 #include "runtime/cpu/Steps.h"
 
 #include "runtime/cpu/Gemm.h"
+#include "runtime/plan/Structure.h"
 
 #include <cstring>
 #include <string>
@@ -23,9 +24,8 @@ public:
   KernelStep(const plan::Step &step, const StepContext &context)
       : pool(context.pool), function(context.kernels[step.kernel().kernel()]), extent(step.kernel().extent()),
         grain(step.kernel().grain()), numbers(step.kernel().numbers().begin(), step.kernel().numbers().end()) {
-    const auto &order = step.kernel().pointers();
-    for (int i = 0; i < (order.empty() ? step.operands_size() : order.size()); ++i)
-      pointers.push_back(context.address(step, order.empty() ? i : static_cast<int>(order[i])));
+    for (int operand : kernelPointers(step))
+      pointers.push_back(context.address(step, operand));
     arguments = {pointers.data(), numbers.data(), context.axisIndex.data()};
   }
 

@@ -213,6 +213,9 @@ Status CudaDevice::loadKernels(const PlanFile &file) {
     cudaKernel_t loaded = nullptr;
     if (cudaLibraryGetKernel(&loaded, libraries[kernel.image()].get(), kernel.symbol().c_str()) != cudaSuccess)
       missing += (missing.empty() ? "" : ", ") + kernel.symbol();
+    else
+      moe_sim_kernel_words(reinterpret_cast<const void *>(loaded),
+                           static_cast<uint32_t>(kernel.parameters_size()) + kernel.numbers());
     context.kernels.push_back(loaded);
   }
   if (!missing.empty())
@@ -228,9 +231,6 @@ Status CudaDevice::allowSharedMemory() {
       if (step.has_kernel()) {
         uint32_t &bytes = most[step.kernel().kernel()];
         bytes = std::max(bytes, step.kernel().launch().shared_bytes());
-        int pointers = step.kernel().pointers().empty() ? step.operands_size() : step.kernel().pointers_size();
-        moe_sim_kernel_words(reinterpret_cast<const void *>(context.kernels[step.kernel().kernel()]),
-                             static_cast<uint32_t>(pointers + step.kernel().numbers_size()));
       }
   for (size_t k = 0; k < most.size(); ++k)
     if (most[k] > kOrdinarySharedBytes)

@@ -8,6 +8,7 @@
 
 #include "runtime/cuda/Errors.h"
 #include "runtime/cuda/kernels/Copy.h"
+#include "runtime/plan/Structure.h"
 
 #include <utility>
 
@@ -21,9 +22,8 @@ public:
       : kernel(context.kernels[step.kernel().kernel()]), blocks(step.kernel().launch().blocks()),
         threads(step.kernel().launch().threads()), sharedBytes(step.kernel().launch().shared_bytes()),
         numbers(step.kernel().numbers().begin(), step.kernel().numbers().end()) {
-    const auto &order = step.kernel().pointers();
-    for (int i = 0; i < (order.empty() ? step.operands_size() : order.size()); ++i)
-      pointers.push_back(context.address(step, order.empty() ? i : static_cast<int>(order[i])));
+    for (int operand : kernelPointers(step))
+      pointers.push_back(context.address(step, operand));
     arguments.reserve(pointers.size() + numbers.size());
     for (void *&pointer : pointers)
       arguments.push_back(static_cast<void *>(&pointer));

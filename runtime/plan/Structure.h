@@ -19,6 +19,7 @@
 #include <cstdint>
 #include <functional>
 #include <string>
+#include <vector>
 
 namespace moe {
 
@@ -31,6 +32,9 @@ uint64_t elementCount(const google::protobuf::RepeatedField<int64_t> &shape);
 /// Products and sums that stick at UINT64_MAX, so that a hostile size is too large instead of wrapping around.
 uint64_t saturatingProduct(uint64_t a, uint64_t b);
 uint64_t saturatingSum(uint64_t a, uint64_t b);
+
+/// Which operands of a step the pointers of its kernel are, in the kernel's order. Only for steps that call a kernel.
+std::vector<int> kernelPointers(const plan::Step &step);
 
 /// Checks every record of a plan; reports up to twenty faults in one diagnostic. After success, an executor may use
 /// every index and range of the plan without looking again. Says nothing about blobs (see PlanFile), lifetimes or

@@ -11,6 +11,7 @@
 #include <algorithm>
 #include <cmath>
 #include <initializer_list>
+#include <numeric>
 #include <vector>
 
 namespace moe {
@@ -159,16 +160,16 @@ private:
   /// What the kernel does through its pointers against what the step declares. The code itself can not be read, but two
   /// places of the plan that contradict each other show damage or a wrong compiler.
   void parameters(const plan::Kernel &kernel, const plan::KernelCall &call) {
-    int pointers = call.pointers_size() > 0 ? call.pointers_size() : step.operands_size();
-    if (pointers != kernel.parameters_size())
-      return complain("kernel call: " + std::to_string(pointers) + " pointers for the " +
+    const std::vector<int> pointers = kernelPointers(step);
+    if (pointers.size() != static_cast<size_t>(kernel.parameters_size()))
+      return complain("kernel call: " + std::to_string(pointers.size()) + " pointers for the " +
                       std::to_string(kernel.parameters_size()) + " parameters of " + kernel.symbol());
     if (static_cast<uint32_t>(call.numbers_size()) != kernel.numbers())
       return complain("kernel call: " + std::to_string(call.numbers_size()) + " numbers, " + kernel.symbol() +
                       " takes " + std::to_string(kernel.numbers()));
     std::vector<Operand::Access> uses(static_cast<size_t>(step.operands_size()), Operand::ACCESS_UNSPECIFIED);
-    for (int i = 0; i < pointers; ++i) {
-      auto at = call.pointers_size() > 0 ? static_cast<int>(call.pointers(i)) : i;
+    for (int i = 0; i < kernel.parameters_size(); ++i) {
+      int at = pointers[static_cast<size_t>(i)];
       const plan::KernelParameter &parameter = kernel.parameters(i);
       if (step.operands(at).slice().bytes() != parameter.bytes())
         complain("kernel call: operand " + std::to_string(at) + " has " +
@@ -425,6 +426,15 @@ private:
 };
 
 } // namespace
+
+std::vector<int> kernelPointers(const plan::Step &step) {
+  const auto &order = step.kernel().pointers();
+  if (!order.empty())
+    return {order.begin(), order.end()};
+  std::vector<int> all(static_cast<size_t>(step.operands_size()));
+  std::iota(all.begin(), all.end(), 0);
+  return all;
+}
 
 void checkWork(const plan::Plan &plan, const plan::Step &step, const Complain &complain) {
   WorkChecker(plan, step, complain).run();
