@@ -186,6 +186,12 @@ Expected<PlanFile> PlanFile::read(const std::filesystem::path &path) {
     ProtobufSilence silence;
     if (!file.plan.ParseFromArray(message.data(), static_cast<int>(message.size())))
       return damaged(path, "the message is not a plan");
+    // A field that this program does not know may say what must not be left out.
+    uint64_t known = file.plan.ByteSizeLong();
+    file.plan.DiscardUnknownFields();
+    if (file.plan.ByteSizeLong() != known)
+      return error("the plan says things that this program does not know", path.string(),
+                   "it was written by another release", "use the moerun of the moec that compiled it");
   }
 
   uint64_t messageEnd = sizeof(prefix) + prefix.messageBytes;

@@ -205,6 +205,22 @@ TEST_F(PlanFileTest, AMessageThatIsNoPlanIsReported) {
   EXPECT_NE(failure().find("not a plan"), std::string::npos);
 }
 
+// What a later release adds to plans may not be passed over, wherever it stands.
+TEST_F(PlanFileTest, FieldsOfAnotherReleaseAreRefused) {
+  PlanFile file = sample();
+  ASSERT_TRUE(file.write(path));
+  std::string data = bytes();
+  auto withUnknown = [&](google::protobuf::Message &in) {
+    in.GetReflection()->MutableUnknownFields(&in)->AddVarint(9999, 1);
+    setBytes(withMessage(file.plan, data));
+    in.GetReflection()->MutableUnknownFields(&in)->Clear();
+    return failure();
+  };
+  EXPECT_NE(withUnknown(file.plan).find("does not know"), std::string::npos);
+  EXPECT_NE(withUnknown(*file.plan.mutable_images(1)).find("does not know"), std::string::npos);
+  EXPECT_EQ((setBytes(withMessage(file.plan, data)), failure()), "");
+}
+
 TEST_F(PlanFileTest, AFailedWriteKeepsThePreviousFile) {
   PlanFile file = sample();
   ASSERT_TRUE(file.write(path));
