@@ -1,5 +1,4 @@
-//===- DecomposeAttention.cpp - Attention in finer operations, and its gradients
-//-----------------------------------===//
+//===- DecomposeAttention.cpp - Attention in finer operations, and its gradients ----------------------------------===//
 //
 // Part of the moec project, under the Apache License v2.0.
 //
@@ -14,12 +13,8 @@ using namespace mlir;
 
 namespace moe::ir {
 
-bool AttentionOp::hasFineFeatures() {
-  return getBias() || getSinks() || getSoftcap().convertToDouble() > 0 || getWindow() > 0;
-}
-
 bool AttentionOp::decomposesForCodegen() {
-  return hasFineFeatures();
+  return static_cast<bool>(getBias());
 }
 
 namespace {
@@ -185,26 +180,39 @@ static void buildFineAdjoint(AttentionOp op, OpBuilder &builder, Value resultGra
     *dKey = perKeyHead(b.dot(dScores, scores.query, {0, 1}, {0, 2}, {2}, {1}));
 }
 
+/// Minus the weight of each sink times the inner product of a query's output and its gradient.
+static Value sinksGradient(AttentionOp op, OpBuilder &builder, Value resultGrad) {
+  TensorBuilder b(builder, op.getLoc());
+  RankedTensorType rows = typeOf(op.getLse());
+  auto widened = [&](Value v) { return b.cast(v, rows.getElementType()); };
+  Value sinks = b.broadcastLike(widened(op.getSinks()), rows, {1});
+  Value inner = b.reduceLast(ReduceKind::Sum, b.mul(widened(resultGrad), widened(op.getResult())));
+  Value terms = b.mul(b.exp(b.sub(sinks, op.getLse())), b.transpose(inner, {0, 2, 1}));
+  return b.cast(b.neg(b.reduce(ReduceKind::Sum, terms, {0, 2})), typeOf(op.getSinks()).getElementType());
+}
+
 LogicalResult AttentionOp::buildAdjoint(OpBuilder &builder, ValueRange resultGrads, const llvm::SmallBitVector &needed,
                                         MutableArrayRef<Value> grads) {
   if (resultGrads[1])
     return emitOpError("has no gradient through its result #1, which is meant for its own backward pass");
-  if (hasFineFeatures()) {
+  if (getBias()) {
     buildFineAdjoint(*this, builder, resultGrads[0], needed, grads);
     return success();
   }
   auto backward = AttentionBackwardOp::create(builder, getLoc(), resultGrads[0], getQuery(), getKey(), getValue(),
                                               getResult(), getLse(), getPadding(), getRng(), getScale(), getCausal(),
-                                              getRate(), getSeed(), getSite());
+                                              getRate(), getSeed(), getSite(), getSoftcap(), getWindow());
   for (unsigned i = 0; i < 3; ++i)
     if (needed.test(i))
       grads[i] = backward->getResult(i);
+  if (unsigned sinks = getODSOperandIndexAndLength(6).first; getSinks() && needed.test(sinks))
+    grads[sinks] = sinksGradient(*this, builder, resultGrads[0]);
   return success();
 }
 
 AdjointReads AttentionOp::adjointReads() {
   AdjointReads reads = AdjointReads::of(*this, {0, 1, 2}, {0});
-  if (!hasFineFeatures())
+  if (!getBias())
     reads.results.set(1);
   for (unsigned i = 3; i < getNumOperands(); ++i)
     reads.operands.set(i);

@@ -86,8 +86,18 @@ static LogicalResult verifyAttention(std::optional<Location> loc, Value query, V
   return success();
 }
 
-/// Checks what only the forward operation has: bias, softcap, sinks, window.
-static LogicalResult verifyFineFeatures(std::optional<Location> loc, AttentionOp::Adaptor op) {
+/// Checks `softcap` and `window`.
+static LogicalResult verifyLimits(std::optional<Location> loc, const APFloat &softcap, uint64_t window) {
+  // A plan has it as float32.
+  if (double cap = softcap.convertToDouble(); cap != 0.0 && !(cap > 0.0 && std::isnormal(static_cast<float>(cap))))
+    return emitOptionalError(loc, "attention softcap ", cap, " is no positive number or 0");
+  if (auto width = static_cast<int64_t>(window); width < 0)
+    return emitOptionalError(loc, "attention window ", width, " is negative");
+  return success();
+}
+
+/// Checks what only the forward operation has: bias and sinks.
+static LogicalResult verifyAddedLogits(std::optional<Location> loc, AttentionOp::Adaptor op) {
   RankedTensorType q = typeOf(op.getQuery()), k = typeOf(op.getKey());
   ArrayRef<int64_t> dims = op.getBiasDims();
   if (!op.getBias() && !dims.empty())
@@ -106,10 +116,6 @@ static LogicalResult verifyFineFeatures(std::optional<Location> loc, AttentionOp
   if (Value sinks = op.getSinks(); sinks && (typeOf(sinks).getShape() != ArrayRef<int64_t>({q.getDimSize(2)}) ||
                                              typeOf(sinks).getElementType() != q.getElementType()))
     return emitOptionalError(loc, "attention sinks must be one ", q.getElementType(), " per head, got ", typeOf(sinks));
-  if (double cap = op.getSoftcap().convertToDouble(); !(cap >= 0.0) || std::isinf(cap))
-    return emitOptionalError(loc, "attention softcap ", cap, " is no positive number or 0");
-  if (auto window = static_cast<int64_t>(op.getWindow()); window < 0)
-    return emitOptionalError(loc, "attention window ", window, " is negative");
   return success();
 }
 
@@ -122,7 +128,7 @@ static RankedTensorType lseType(RankedTensorType query) {
 MOE_INFER(AttentionOp) {
   if (failed(verifyAttention(loc, adaptor.getQuery(), adaptor.getKey(), adaptor.getValue(), adaptor.getPadding(),
                              adaptor.getRng(), adaptor.getRate())) ||
-      failed(verifyFineFeatures(loc, adaptor)))
+      failed(verifyLimits(loc, adaptor.getSoftcap(), adaptor.getWindow())) || failed(verifyAddedLogits(loc, adaptor)))
     return failure();
   RankedTensorType q = typeOf(adaptor.getQuery());
   results.assign({q, lseType(q)});
@@ -131,7 +137,8 @@ MOE_INFER(AttentionOp) {
 
 MOE_INFER(AttentionBackwardOp) {
   if (failed(verifyAttention(loc, adaptor.getQuery(), adaptor.getKey(), adaptor.getValue(), adaptor.getPadding(),
-                             adaptor.getRng(), adaptor.getRate())))
+                             adaptor.getRng(), adaptor.getRate())) ||
+      failed(verifyLimits(loc, adaptor.getSoftcap(), adaptor.getWindow())))
     return failure();
   RankedTensorType q = typeOf(adaptor.getQuery()), k = typeOf(adaptor.getKey());
   auto fits = [](Value value, RankedTensorType type) {
@@ -158,7 +165,7 @@ Cost AttentionOp::getCost() {
   return attentionCost(*this, getQuery(), getKey(), getCausal(), static_cast<int64_t>(getWindow()), 2);
 }
 Cost AttentionBackwardOp::getCost() {
-  return attentionCost(*this, getQuery(), getKey(), getCausal(), /*window=*/0, 5);
+  return attentionCost(*this, getQuery(), getKey(), getCausal(), static_cast<int64_t>(getWindow()), 5);
 }
 
 //===----------------------------------------------------------------------------------------------------------------===//

@@ -369,10 +369,10 @@ LayoutRule layoutRule(SoftmaxCrossEntropyOp::Adaptor op) {
 }
 MOE_BY_ADAPTOR(SoftmaxCrossEntropyOp)
 
-/// Splitting heads splits those of keys and values too. Scores that only fine operations can compute are split by
-/// sequences alone, which reshapes of heads leave in peace.
+/// Splitting heads splits those of keys and values too. Scores that only fine operations can compute, and those with
+/// sinks, which are whole, are split by sequences alone.
 LayoutRule layoutRule(AttentionOp::Adaptor op) {
-  bool fine = op.getBias() || op.getSinks() || op.getSoftcap().convertToDouble() > 0 || op.getWindow() > 0;
+  bool fine = op.getBias() || op.getSinks();
   StringRef heads = fine ? "b..." : "b.h.";
   SmallVector<StringRef> operands(3, heads);
   if (op.getPadding())

@@ -67,14 +67,13 @@ def Moe_AttentionOp : Moe_Op<"attention", [Moe_PlaceDependent, Pure, InferTypeOp
     no key gets zero and lse = -inf. With `rate` > 0 softmax weights are dropped as in `dropout`, the
     element index running over [B,H,T,S]. lse of narrow types is float32. Gradients reach out only. Dao et al., arXiv
     2205.14135.
-
-    Without a library kernel, hence decomposed for code generation:
-    * `bias` is added to the scores: its dimension i is dimension `bias_dims[i]` of [B,H,T,S] (increasing, equal sizes),
-      and it is repeated along the others. A bias of -inf hides the key. Gradients reach it.
+    * `window` w > 0: query i sees key j only if i + S - T - w < j.
     * `softcap` c > 0 replaces a score x by c tanh(x / c), before the bias (Gemma Team, arXiv 2408.00118).
     * `sinks` [H]: one more logit per head in the divisor and in lse, to which no value belongs (Xiao et al., arXiv
       2309.17453). Gradients reach it.
-    * `window` w > 0: query i sees key j only if i + S - T - w < j.
+    * `bias` is added to the scores: its dimension i is dimension `bias_dims[i]` of [B,H,T,S] (increasing, equal sizes),
+      and it is repeated along the others. A bias of -inf hides the key. Gradients reach it. Without a library kernel,
+      hence decomposed for code generation: beside a bias of -1e38, as masks have it, lse does not tell the weights.
   }];
   let arguments = (ins Moe_FloatTensor:$query, Moe_FloatTensor:$key, Moe_FloatTensor:$value, Optional<Moe_BoolTensor>:$padding,
                        Optional<Moe_IntTensor>:$rng, Optional<Moe_FloatTensor>:$bias, Optional<Moe_FloatTensor>:$sinks,
@@ -89,8 +88,6 @@ def Moe_AttentionOp : Moe_Op<"attention", [Moe_PlaceDependent, Pure, InferTypeOp
   }];
   let extraDeclaration = [{
     ::moe::ir::Cost getCost();
-    /// Whether it uses what library kernels do not compute: bias, sinks, softcap, window.
-    bool hasFineFeatures();
   }];
   let precisionRole = "Compute";
   let adjointStatus = "yes";
@@ -105,7 +102,8 @@ def Moe_AttentionBackwardOp : Moe_Op<"attention_backward", [Moe_PlaceDependent, 
                        Moe_FloatTensor:$result, Moe_FloatTensor:$lse, Optional<Moe_BoolTensor>:$padding,
                        Optional<Moe_IntTensor>:$rng, F64Attr:$scale,
                        UnitAttr:$causal, DefaultValuedAttr<F64Attr, "0.0">:$rate, DefaultValuedAttr<I64Attr, "0">:$seed,
-                       DefaultValuedAttr<I64Attr, "0">:$site);
+                       DefaultValuedAttr<I64Attr, "0">:$site, DefaultValuedAttr<F64Attr, "0.0">:$softcap,
+                       DefaultValuedAttr<I64Attr, "0">:$window);
   let assemblyFormat = [{
     $result_grad `,` $query `,` $key `,` $value `,` $result `,` $lse (`padding` $padding^)? (`rng` $rng^)? attr-dict `:`
     functional-type(operands, results)

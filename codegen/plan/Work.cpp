@@ -135,6 +135,8 @@ template <typename OpTy> LogicalResult fillAttention(OpTy op, bool backward, pla
   attention->set_seed(op.getSeed());
   attention->set_site(op.getSite());
   attention->set_has_padding(static_cast<bool>(op.getPadding()));
+  attention->set_softcap(static_cast<float>(op.getSoftcap().convertToDouble()));
+  attention->set_window(static_cast<int64_t>(op.getWindow()));
   return success();
 }
 
@@ -304,7 +306,10 @@ LogicalResult fillLibraryWork(Operation *op, const KernelTarget &target, plan::S
       TypeSwitch<Operation *, LogicalResult>(op)
           .Case([&](DotOp dot) { return fillGemm(dot, step); })
           .Case([&](FusedOp fused) { return fillProduct(fused, step); })
-          .Case([&](AttentionOp attention) { return fillAttention(attention, false, step); })
+          .Case([&](AttentionOp attention) {
+            step.mutable_attention()->set_has_sinks(static_cast<bool>(attention.getSinks()));
+            return fillAttention(attention, false, step);
+          })
           .Case([&](AttentionBackwardOp attention) { return fillAttention(attention, true, step); })
           .Case([&](RouteOp route) { return fillRoute(route, step); })
           .Case([&](RouteBackwardOp route) { return fillRouteBackward(route, step); })

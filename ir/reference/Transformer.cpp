@@ -109,11 +109,11 @@ struct Attention {
   uint64_t seed, site;
   const HostTensor *padding = nullptr;
   const HostTensor *rng = nullptr;
+  double softcap;
+  int64_t window;
   // Of the forward operation alone.
   const HostTensor *bias = nullptr;
   ArrayRef<int64_t> biasDims;
-  double softcap = 0;
-  int64_t window = 0;
 
   // Of the weights [B,H,T,S] that random numbers are drawn for: sequences and heads of the whole tensor, and the first
   // ones here.
@@ -123,7 +123,8 @@ struct Attention {
   Attention(InterpreterContext &context, Op op, const HostTensor &query, const HostTensor &key)
       : batch(query.shape[0]), queries(query.shape[1]), heads(query.shape[2]), width(query.shape[3]),
         keys(key.shape[1]), keyHeads(key.shape[2]), scale(op.getScale().convertToDouble()),
-        rate(op.getRate().convertToDouble()), causal(op.getCausal()), seed(op.getSeed()), site(op.getSite()) {
+        rate(op.getRate().convertToDouble()), causal(op.getCausal()), seed(op.getSeed()), site(op.getSite()),
+        softcap(op.getSoftcap().convertToDouble()), window(static_cast<int64_t>(op.getWindow())) {
     Place place = placeOf(context, op, op->getResult(0));
     wholeBatch = place.whole[0];
     wholeHeads = place.whole[2];
@@ -190,8 +191,6 @@ LogicalResult AttentionOp::interpret(InterpreterContext &context, Operands opera
   shape.rng = optional(4);
   shape.bias = optional(5);
   shape.biasDims = getBiasDims();
-  shape.softcap = getSoftcap().convertToDouble();
-  shape.window = static_cast<int64_t>(getWindow());
   const HostTensor *sinks = optional(6);
   shape.forEachRow([&](int64_t b, int64_t t, int64_t h) {
     std::vector<double> scores;
@@ -239,7 +238,8 @@ LogicalResult AttentionBackwardOp::interpret(InterpreterContext &context, Operan
       if (!shape.sees(b, t, s))
         continue;
       int64_t keyAt = shape.keyAt(b, s, h);
-      double probability = std::exp(shape.score(query, key, b, t, h, s) - lse.floats[shape.lseAt(b, t, h)]);
+      double score = shape.score(query, key, b, t, h, s);
+      double probability = std::exp(score - lse.floats[shape.lseAt(b, t, h)]);
       double kept = shape.kept(b, t, h, s);
       double weightGrad = 0;
       for (int64_t d = 0; d < shape.width; ++d) {
@@ -247,6 +247,8 @@ LogicalResult AttentionBackwardOp::interpret(InterpreterContext &context, Operan
         results[2].floats[keyAt + d] += probability * kept * resultGrad.floats[at + d];
       }
       double scoreGrad = shape.scale * probability * (weightGrad * kept - inner);
+      if (shape.softcap > 0) // the derivative of tanh
+        scoreGrad *= 1 - (score / shape.softcap) * (score / shape.softcap);
       for (int64_t d = 0; d < shape.width; ++d) {
         results[0].floats[at + d] += scoreGrad * key.floats[keyAt + d];
         results[1].floats[keyAt + d] += scoreGrad * query.floats[at + d];

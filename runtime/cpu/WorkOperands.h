@@ -35,6 +35,8 @@ inline AttentionSizes sizesOf(const plan::Attention &attention) {
   sizes.dropout = attention.dropout();
   sizes.seed = attention.seed();
   sizes.site = attention.site();
+  sizes.softcap = attention.softcap();
+  sizes.window = attention.window() < attention.keys() ? attention.window() : 0; // no key is further away than that
   return sizes;
 }
 
@@ -79,6 +81,8 @@ AttentionForwardOperands attentionForwardOperands(const plan::Step &step, const 
     operands.next(p.padding);
   if (step.attention().dropout() > 0)
     operands.next(p.rng);
+  if (step.attention().has_sinks())
+    operands.next(p.sinks);
   operands.take(p.out, p.lse);
   if (step.attention().scratch_bytes() > 0)
     operands.next(p.scratch);

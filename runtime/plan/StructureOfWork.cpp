@@ -222,6 +222,10 @@ private:
       complain("attention: the number of heads is no multiple of the number of key heads");
     if (!std::isfinite(a.scale()) || !(a.dropout() >= 0 && a.dropout() < 1))
       complain("attention: the scale or the dropout probability is out of range");
+    if (!std::isfinite(a.softcap()) || a.softcap() < 0 || a.window() < 0)
+      complain("attention: the softcap or the window is out of range");
+    if (a.backward() && a.has_sinks())
+      complain("attention: the backward reads no sinks");
     uint64_t q = count({a.batch(), a.queries(), a.heads(), a.head_dim()});
     uint64_t kv = count({a.batch(), a.keys(), a.kv_heads(), a.head_dim()});
     uint64_t lse = count({a.batch(), a.heads(), a.queries()}), padding = count({a.batch(), a.keys()});
@@ -237,6 +241,8 @@ private:
       expected.push_back({"padding", Operand::READ, {plan::BOOL}, padding});
     if (a.dropout() > 0)
       expected.push_back({"rng", Operand::READ, {plan::I64}, 2});
+    if (!a.backward() && a.has_sinks())
+      expected.push_back({"sinks", Operand::READ, type, static_cast<uint64_t>(a.heads())});
     if (a.backward())
       expected.insert(
           expected.end(),

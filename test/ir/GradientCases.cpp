@@ -31,8 +31,8 @@ const CaseInput expertIndex = ints({0, 1, 0, 2, 0, 1, 2, 0, 1, 2, 1, 0});
 const CaseInput slotIndex = ints({0, 0, 1, 0, -1, 1, 0, 0, 1, -1, 0, 1});
 const CaseInput tokenIndex = ints({0, 2, 1, 5, 1, 5, 4, 2, 3, -1, 0, -1});
 
-/// Attention with what library kernels do not compute.
-template <typename Add> void addFineAttention(Add add) {
+/// Attention with bias, softcap, window, sinks.
+template <typename Add> void addChangedScores(Add add) {
   const std::string grouped = "(tensor<2x3x4x5xf64>, tensor<2x7x2x5xf64>, tensor<2x7x2x5xf64>",
                     groupedResults = ") -> (tensor<2x3x4x5xf64>, tensor<2x4x3xf64>)";
   add("moe.attention %0, %1, %2 bias %3 {scale = 0.7 : f64, bias_dims = array<i64: 0, 1, 2, 3>} : " + grouped +
@@ -51,6 +51,11 @@ template <typename Add> void addFineAttention(Add add) {
       "seed = 5 : i64, site = 9 : i64, bias_dims = array<i64: 0, 2>, softcap = 1.5 : f64} : (tensor<2x3x2x5xf64>, "
       "tensor<2x3x2x5xf64>, tensor<2x3x2x5xf64>, tensor<2x3xi1>, tensor<2xi64>, tensor<2x3xf64>, tensor<2xf64>) -> "
       "(tensor<2x3x2x5xf64>, tensor<2x2x3xf64>)",
+      std::vector<CaseInput>{anything, anything, anything, ints({0, 1, 0, 1, 1, 0}), ints({4, 1})});
+  // The same without the bias, by attention_backward.
+  add("moe.attention %0, %1, %2 padding %3 rng %4 sinks %5 {scale = 0.7 : f64, causal, rate = 0.3 : f64, seed = 5 : "
+      "i64, site = 9 : i64, softcap = 1.5 : f64, window = 2 : i64} : (tensor<2x3x2x5xf64>, tensor<2x3x2x5xf64>, "
+      "tensor<2x3x2x5xf64>, tensor<2x3xi1>, tensor<2xi64>, tensor<2xf64>) -> (tensor<2x3x2x5xf64>, tensor<2x2x3xf64>)",
       std::vector<CaseInput>{anything, anything, anything, ints({0, 1, 0, 1, 1, 0}), ints({4, 1})});
   // Without a sink those queries see nothing.
   add("moe.attention %0, %1, %2 padding %3 {scale = 0.7 : f64, causal, window = 2 : i64} : (tensor<2x3x2x5xf64>, "
@@ -162,7 +167,7 @@ std::vector<OperationCase> makeDifferentiableCases() {
   // More queries than keys: the first two see nothing.
   add("moe.attention %0, %1, %2 {scale = 0.7 : f64, causal} : (tensor<1x5x2x3xf64>, tensor<1x3x2x3xf64>, "
       "tensor<1x3x2x3xf64>) -> (tensor<1x5x2x3xf64>, tensor<1x2x5xf64>)");
-  addFineAttention(add);
+  addChangedScores(add);
 
   // Routing. Two groups of seven tokens, five experts; a capacity of two drops tokens.
   auto route = [&](const std::string &attributes, const std::string &segments, const std::string &operands,

@@ -45,3 +45,14 @@ func.func @main(%x: tensor<1x4xf32>, %s: tensor<4xf32>, %b: tensor<4xf32>, %rng:
   %values, %order = moe.sort %row : (tensor<1x5xf32>) -> (tensor<1x5xf32>, tensor<1x5xi32>)
   return %0, %1, %mean, %rstd, %7, %3, %4, %loss, %5, %6#2, %2, %8, %order, %values : tensor<1x4xf32>, tensor<1x4xf32>, tensor<1xf32>, tensor<1xf32>, tensor<1x4xf32>, tensor<1x4xf32>, tensor<1x4xf32>, tensor<1xf32>, tensor<1x2x1x4xf32>, tensor<1x3x1xf32>, tensor<1x4xf32>, tensor<2x3xf32>, tensor<1x5xi32>, tensor<1x5xf32>
 }
+
+// Kernels compute attention with a window, a softcap and sinks, but not with a bias.
+// CHECK-LABEL: func.func @attention
+// CHECK: moe.attention {{.*}} sinks {{.*}}softcap = 3.000000e+01 : f64, window = 2 : i64
+// CHECK-NOT: moe.attention
+// CHECK: return
+func.func @attention(%q: tensor<1x2x1x4xf32>, %sinks: tensor<1xf32>, %bias: tensor<2x2xf32>) -> (tensor<1x2x1x4xf32>, tensor<1x2x1x4xf32>) {
+  %0, %a = moe.attention %q, %q, %q sinks %sinks {scale = 0.5 : f64, causal, softcap = 30.0 : f64, window = 2 : i64} : (tensor<1x2x1x4xf32>, tensor<1x2x1x4xf32>, tensor<1x2x1x4xf32>, tensor<1xf32>) -> (tensor<1x2x1x4xf32>, tensor<1x1x2xf32>)
+  %1, %b = moe.attention %q, %q, %q bias %bias {scale = 0.5 : f64, bias_dims = array<i64: 2, 3>} : (tensor<1x2x1x4xf32>, tensor<1x2x1x4xf32>, tensor<1x2x1x4xf32>, tensor<2x2xf32>) -> (tensor<1x2x1x4xf32>, tensor<1x1x2xf32>)
+  return %0, %1 : tensor<1x2x1x4xf32>, tensor<1x2x1x4xf32>
+}

@@ -29,7 +29,7 @@ int64_t floatsPerThread(const AttentionShape &shape, bool backward) {
   if (!backward)
     return 2 * D * queryBlock + tile + 3 * queryBlock + widened;
   return 3 * D * queryBlock + 2 * queryBlock * paddedDim(D) + 2 * tile + 3 * queryBlock +
-         2 * shape.keys * paddedDim(D) + widened;
+         2 * shape.keys * paddedDim(D) + widened + (shape.softcap > 0.0f ? tile : 0);
 }
 
 AttentionDropout dropoutOf(const AttentionShape &shape, const int64_t *rng) {

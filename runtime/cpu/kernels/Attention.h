@@ -8,8 +8,11 @@
 // "FlashAttention", 2022; the backward recomputes the weights from the stored log-sum-exp), on tensors of float32 or
 // bfloat16. It computes in float32: in bfloat16 the results are those of the same numbers in float32, rounded.
 //
-//   s[i,j]  = scale * <q[i], k[j]>             for visible keys j: not padding, and j <= i + S - T if causal
+//   s[i,j]  = scale * <q[i], k[j]>             for visible keys j: not padding, j <= i + S - T if causal, and
+//                                              j > i + S - T - window if there is one
+//             softcap * tanh(that / softcap)   if there is a softcap
 //   lse[i]  = ln sum_j exp(s[i,j])             -inf for a query that sees no key; its output and gradients are zero
+//             ln (exp(sink) + that)            with a sink for the head
 //   p[i,j]  = exp(s[i,j] - lse[i])
 //   out[i]  = sum_j p[i,j] * drop[i,j] * v[j]  drop = 0 or 1/(1-dropout), 1 without dropout
 //

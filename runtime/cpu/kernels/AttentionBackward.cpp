@@ -11,6 +11,8 @@
 //   dk[j] = scale * sum_i ds[i,j] * q[i]
 //   dv[j] = sum_i p[i,j] * drop[i,j] * dout[i]
 //
+// A softcap multiplies ds[i,j] by its slope, 1 - (s[i,j] / softcap)^2.
+//
 // dq[i] is summed over ascending keys; dk[j] and dv[j] over the query heads of the group, then over ascending queries.
 //
 //===--------------------------------------------------------------------------------------------------------------===//
@@ -24,7 +26,7 @@ namespace {
 
 /// Working memory of one thread. P = paddedDim(D).
 struct BackwardScratch {
-  float *queries;   ///< [D][queryBlock], times scale * log2(e)
+  float *queries;   ///< [D][queryBlock], times scoreFactor
   float *douts;     ///< [D][queryBlock]
   float *dqueries;  ///< [D][queryBlock], without the factor scale
   float *queryRows; ///< [queryBlock][P], times scale
@@ -38,6 +40,7 @@ struct BackwardScratch {
   float *dvalues;   ///< [S][P]
   float *keys;      ///< [keyBlock][D], in bfloat16 only
   float *values;    ///< [keyBlock][D], in bfloat16 only
+  float *slopes;    ///< [keyBlock][queryBlock], of the softcap if there is one
 
   BackwardScratch(const AttentionShape &shape, float *scratch) {
     const int64_t D = shape.headDim, P = paddedDim(D);
@@ -56,6 +59,7 @@ struct BackwardScratch {
     dvalues = taker.take(shape.keys * P);
     keys = taker.take(shape.bf16 ? keyBlock * D : 0);
     values = taker.take(shape.bf16 ? keyBlock * D : 0);
+    slopes = taker.take(shape.softcap > 0.0f ? keyBlock * queryBlock : 0);
   }
 };
 
@@ -139,12 +143,21 @@ void backwardTile(const AttentionShape &shape, const Tile &tile, const BackwardS
     product.c = scratch.gradients + at;
     multiply<Start::Zero>(product);
 
+    if (shape.softcap > 0.0f)
+      saturate(shape, tile, row, row + rows, vector, scratch.weights, scratch.slopes);
     for (int64_t r = row; r < row + rows; ++r) {
       if (tile.partial)
         weightRow<true, drop>(tile, scratch, dropout, r, vector);
       else
         weightRow<false, drop>(tile, scratch, dropout, r, vector);
     }
+
+    if (shape.softcap > 0.0f)
+      for (int64_t r = row; r < row + rows; ++r)
+        for (int64_t v = vector; v < tile.vectors; ++v) {
+          float *gradient = scratch.gradients + r * queryBlock + v * lanes;
+          store(gradient, load(gradient) * load(scratch.slopes + r * queryBlock + v * lanes));
+        }
 
     multiply<Start::Add>({.rows = D,
                           .vectors = live,
@@ -188,7 +201,7 @@ void backwardQueries(const AttentionShape &shape, const AttentionBackwardPointer
   const int64_t kvAt = (sequence * shape.keys * shape.kvHeads + kvHead) * D, kvStride = shape.kvHeads * D;
   const Dropout dropout(shape, dropped, sequence, head);
   const uint8_t *padding = pointers.padding ? pointers.padding + sequence * shape.keys : nullptr;
-  const int64_t end = keyEnd(shape, firstQuery, queries);
+  const int64_t begin = keyBegin(shape, firstQuery), end = keyEnd(shape, firstQuery, queries);
   auto prefetchTile = [&](int64_t key) {
     const int64_t rows = smaller(keyBlock, end - key);
     prefetchRows(k + kvAt + key * kvStride, kvStride, rows, D);
@@ -198,8 +211,8 @@ void backwardQueries(const AttentionShape &shape, const AttentionBackwardPointer
   prefetchRows(q + at, stride, queries, D);
   prefetchRows(dout + at, stride, queries, D);
   prefetchRows(out + at, stride, queries, D);
-  prefetchTile(0);
-  packTransposed(q + at, stride, queries, D, shape.scale * log2e, scratch.queries);
+  prefetchTile(begin);
+  packTransposed(q + at, stride, queries, D, scoreFactor(shape), scratch.queries);
   packTransposed(dout + at, stride, queries, D, 1.0f, scratch.douts);
   packRows(q + at, stride, queries, D, shape.scale, scratch.queryRows);
   packRows(dout + at, stride, queries, D, 1.0f, scratch.doutRows);
@@ -212,7 +225,7 @@ void backwardQueries(const AttentionShape &shape, const AttentionBackwardPointer
     scratch.lse[i] = scratch.delta[i] = 0.0f;
   __builtin_memset(scratch.dqueries, 0, sizeof(float) * size_t(D * queryBlock));
 
-  for (int64_t key = 0; key < end; key += keyBlock) {
+  for (int64_t key = begin; key < end; key += keyBlock) {
     prefetchTile(key + keyBlock);
     Tile tile(shape, firstQuery, queries, key, end, padding);
     if (tile.hidden)

@@ -41,22 +41,29 @@ struct Tile {
   bool partial;                  ///< some (key, query) is hidden
   bool hidden;                   ///< all keys are padding
   int32_t firstColumn[keyBlock]; ///< that sees the key of each row (if partial)
+  uint32_t columns[keyBlock];    ///< how many do, from there on (if partial); perhaps more than there are
 
   /// `padding` is that of the sequence, [S] or null.
   MOE_INLINE Tile(const AttentionShape &shape, int64_t firstQuery, int64_t queries, int64_t firstKey, int64_t keyEnd,
                   const uint8_t *padding)
       : firstQuery(firstQuery), queries(queries), vectors((queries + lanes - 1) / lanes), firstKey(firstKey),
-        keys(smaller(keyBlock, keyEnd - firstKey)),
-        lead(shape.causal ? firstKey - firstQuery - (shape.keys - shape.queries) : -keyBlock) {
+        keys(smaller(keyBlock, keyEnd - firstKey)) {
+    int64_t diagonal = firstKey - firstQuery - (shape.keys - shape.queries); // where the last visible key is the first
+    int64_t trail = shape.window > 0 ? diagonal + shape.window : queryBlock; // column row + trail sees `row` no more
+    lead = shape.causal ? diagonal : -keyBlock;
     int64_t padded = 0;
     if (padding)
       for (int64_t row = 0; row < keys; ++row)
         padded += padding[firstKey + row] != 0;
     hidden = padded == keys;
-    partial = padded > 0 || keys - 1 + lead > 0;
-    if (partial)
-      for (int64_t row = 0; row < keys; ++row)
-        firstColumn[row] = padded > 0 && padding[firstKey + row] ? int32_t(queryBlock) : int32_t(row + lead);
+    partial = padded > 0 || keys - 1 + lead > 0 || trail < queries;
+    if (!partial)
+      return;
+    for (int64_t row = 0; row < keys; ++row) {
+      bool seen = !(padded > 0 && padding[firstKey + row]) && row + trail > 0;
+      firstColumn[row] = int32_t(row + lead);
+      columns[row] = seen ? uint32_t(smaller(row + trail, queryBlock) - smaller(row + lead, queryBlock)) : 0;
+    }
   }
 
   /// First vector with a visible column in the group of rows that starts at `row`.
@@ -66,7 +73,8 @@ struct Tile {
 
   /// The lanes of `vector` that are visible in `row` (all ones).
   MOE_INLINE IVec visible(int64_t row, int64_t vector) const {
-    return laneNumbers() >= IVec{} + (firstColumn[row] - int32_t(vector * lanes));
+    // Numbers before the first one wrap around and are large.
+    return UVec(laneNumbers() - (firstColumn[row] - int32_t(vector * lanes))) < UVec{} + columns[row];
   }
 
   /// Rows from `row` on, in whole groups, that start at the same vector as `row`; sets `vector` to it.
@@ -85,6 +93,31 @@ MOE_INLINE int64_t keyEnd(const AttentionShape &shape, int64_t firstQuery, int64
     return shape.keys;
   int64_t end = firstQuery + queries + shape.keys - shape.queries;
   return end < 0 ? 0 : smaller(end, shape.keys);
+}
+
+/// A key before which none of the queries from `firstQuery` on sees any.
+MOE_INLINE int64_t keyBegin(const AttentionShape &shape, int64_t firstQuery) {
+  int64_t begin = firstQuery + shape.keys - shape.queries - shape.window + 1;
+  return shape.window == 0 || begin < 0 ? 0 : begin;
+}
+
+/// What queries are multiplied by to give scores: in bits, or as fractions of the softcap.
+MOE_INLINE float scoreFactor(const AttentionShape &shape) {
+  return shape.softcap > 0.0f ? shape.scale / shape.softcap : shape.scale * log2e;
+}
+
+/// In rows [row, end) of a tile, from `vector` on: fractions of the softcap become scores in bits, and `slopes`, unless
+/// null, the derivatives of tanh there.
+MOE_INLINE void saturate(const AttentionShape &shape, const Tile &tile, int64_t row, int64_t end, int64_t vector,
+                         float *scores, float *slopes) {
+  const float cap = shape.softcap * log2e;
+  for (; row < end; ++row)
+    for (int64_t at = row * queryBlock + vector * lanes; at < row * queryBlock + tile.vectors * lanes; at += lanes) {
+      Vec slope, fraction = tanh(load(scores + at), &slope);
+      store(scores + at, fraction * cap);
+      if (slopes)
+        store(slopes + at, slope);
+    }
 }
 
 /// Asks for rows that are needed soon. They lie a whole sequence position apart, which hardware does not foresee.

@@ -16,7 +16,7 @@ constexpr float hidden = -1e30f;
 
 /// Working memory of one thread.
 struct ForwardScratch {
-  float *queries; ///< [D][queryBlock], times scale * log2(e)
+  float *queries; ///< [D][queryBlock], times scoreFactor
   float *sums;    ///< [D][queryBlock], output before division by `total`
   float *weights; ///< [keyBlock][queryBlock], scores, then softmax weights
   float *largest; ///< [queryBlock], of the scores so far
@@ -112,6 +112,8 @@ void forwardTile(const AttentionShape &shape, const Tile &tile, const ForwardScr
                            .bStride = queryBlock,
                            .c = scratch.weights + row * queryBlock + vector * lanes,
                            .cStride = queryBlock});
+    if (shape.softcap > 0.0f)
+      saturate(shape, tile, row, row + rows, vector, scratch.weights, nullptr);
   }
   for (vector = tile.firstVector(0); vector < tile.vectors; ++vector) {
     if (tile.partial)
@@ -158,20 +160,22 @@ void forwardItem(const AttentionShape &shape, const AttentionForwardPointers &po
   const Dropout dropout(shape, dropped, sequence, head);
   const uint8_t *padding = pointers.padding ? pointers.padding + sequence * shape.keys : nullptr;
 
-  const int64_t end = keyEnd(shape, firstQuery, queries);
+  const int64_t begin = keyBegin(shape, firstQuery), end = keyEnd(shape, firstQuery, queries);
   auto prefetchTile = [&](int64_t key) {
     const int64_t rows = smaller(keyBlock, end - key);
     prefetchRows(k + kvAt + key * kvStride, kvStride, rows, D);
     prefetchRows(v + kvAt + key * kvStride, kvStride, rows, D);
   };
-  prefetchTile(0);
-  packTransposed(q + at, shape.heads * D, queries, D, shape.scale * log2e, scratch.queries);
+  prefetchTile(begin);
+  packTransposed(q + at, shape.heads * D, queries, D, scoreFactor(shape), scratch.queries);
   __builtin_memset(scratch.sums, 0, sizeof(float) * size_t(D * queryBlock));
+  // The sink counts as a key that every query sees.
+  const float sink = pointers.sinks ? load1(static_cast<const T *>(pointers.sinks) + head) * log2e : hidden;
   for (int64_t i = 0; i < queryBlock; ++i) {
-    scratch.largest[i] = hidden;
-    scratch.total[i] = 0.0f;
+    scratch.largest[i] = sink <= hidden ? hidden : sink; // NaN stays NaN
+    scratch.total[i] = sink <= hidden ? 0.0f : 1.0f;
   }
-  for (int64_t key = 0; key < end; key += keyBlock) {
+  for (int64_t key = begin; key < end; key += keyBlock) {
     prefetchTile(key + keyBlock);
     Tile tile(shape, firstQuery, queries, key, end, padding);
     if (tile.hidden)

@@ -24,6 +24,8 @@ struct AttentionSizes {
   float dropout = 0.0f; ///< probability of dropping a softmax weight, in [0, 1)
   uint64_t seed = 0;
   uint64_t site = 0;
+  float softcap = 0.0f; ///< 0: none
+  int64_t window = 0;   ///< keys that a query sees at most; 0: all
 };
 
 /// Tensors of the type that the device's shape names where they are void, row-major and contiguous; results must not
@@ -34,6 +36,7 @@ struct AttentionForwardOperands {
   const void *v = nullptr;          ///< [B, S, Hkv, D]
   const uint8_t *padding = nullptr; ///< [B, S], not zero: the key is hidden; null: none is
   const int64_t *rng = nullptr;     ///< [2]: num_updates, micro-batch; read if dropout > 0
+  const void *sinks = nullptr;      ///< [H], one more logit for each head; null: none
   void *out = nullptr;              ///< [B, T, H, D]
   float *lse = nullptr;             ///< [B, H, T]
   void *scratch = nullptr;          ///< as much as the device says

@@ -11,6 +11,8 @@
 //   dk[j] = scale * sum_i ds[i,j] * q[i]
 //   dv[j] = sum_i p[i,j] * drop[i,j] * dout[i]
 //
+// A softcap multiplies ds[i,j] by its slope, 1 - (s[i,j] / softcap)^2.
+//
 // dq[i] is summed over ascending keys; dk[j] and dv[j] over the query heads of the group, then over ascending queries.
 //
 //===--------------------------------------------------------------------------------------------------------------===//
@@ -50,8 +52,8 @@ template <typename T> MOE_KERNEL(kAttentionThreads) void attentionDelta(Argument
 }
 
 /// `width` columns of dq of 64 queries of a head.
-template <typename T, int width>
-MOE_KERNEL_SHARING(kAttentionThreads, width <= 32 ? 2 : 1)
+template <typename T, int width, bool capped>
+MOE_KERNEL_SHARING(kAttentionThreads, width <= 32 && !capped ? 2 : 1)
 void attentionDq(Arguments a) {
   const AttentionShape &shape = a.shape;
   auto &shared = *sharedMemory<TileShared<width>>();
@@ -61,7 +63,8 @@ void attentionDq(Arguments a) {
   const Rows<T> queries = of.ofQueries(a.p.q, firstQuery), douts = of.ofQueries(a.p.dout, firstQuery);
   const uint8_t *padding = paddingOf(a.p.padding, shape, sequence);
   const HeadDropout dropout(shape, a.dropout, a.p.rng, sequence, head);
-  const float scale = shape.scale * kLog2e;
+  const ScoreScale<capped> scale(shape);
+  const Band band(shape);
   const int x = tileX(), y = tileY();
 
   float lse[kEach], delta[kEach], sums[kEach][Columns<width>::each];
@@ -75,7 +78,7 @@ void attentionDq(Arguments a) {
       sum = 0.0f;
   }
   const int64_t end = keyEnd(shape, firstQuery + queries.count - 1);
-  for (int64_t firstKey = 0; firstKey < end; firstKey += kTile) {
+  for (int64_t firstKey = keyBegin(shape, firstQuery); firstKey < end; firstKey += kTile) {
     if (!loadVisible(shared.visible, padding, firstKey, end)) {
       barrier();
       continue;
@@ -86,13 +89,13 @@ void attentionDq(Arguments a) {
     multiplyTiles(shared, douts, of.ofKeys(a.p.v, firstKey, shape.keys), dots);
     MOE_UNROLL
     for (int i = 0; i < kEach; ++i) {
-      const int64_t query = firstQuery + y + kSide * i, rowEnd = keyEnd(shape, query);
+      const int64_t query = firstQuery + y + kSide * i;
       MOE_UNROLL
       for (int j = 0; j < kEach; ++j) {
         const int column = x + kSide * j;
         Weight weight{};
-        if (isVisible(shared.visible, column) && firstKey + column < rowEnd)
-          weight = weigh(scores[i][j] * scale, dots[i][j], lse[i], delta[i], dropout.factor(query, firstKey + column));
+        if (isVisible(shared.visible, column) && band.sees(query, firstKey + column))
+          weight = weigh(scale, scores[i][j], dots[i][j], lse[i], delta[i], dropout.factor(query, firstKey + column));
         shared.weights[y + kSide * i][column] = weight.gradient;
       }
     }
@@ -111,7 +114,7 @@ void attentionDq(Arguments a) {
 }
 
 /// `width` columns of dk and dv of 64 keys of a key-value head. Rows of the tile are keys, columns queries.
-template <typename T, int width> MOE_KERNEL(kAttentionThreads) void attentionDkDv(Arguments a) {
+template <typename T, int width, bool capped> MOE_KERNEL(kAttentionThreads) void attentionDkDv(Arguments a) {
   const AttentionShape &shape = a.shape;
   auto &shared = *sharedMemory<TileShared<width>>();
   const auto firstColumn = static_cast<int>(blockIndex() % a.chunks) * width;
@@ -120,7 +123,8 @@ template <typename T, int width> MOE_KERNEL(kAttentionThreads) void attentionDkD
   const int64_t kvHead = sequenceHead % kvHeads, sequence = sequenceHead / kvHeads;
   const int64_t group = static_cast<uint32_t>(shape.heads) / kvHeads;
   const uint8_t *padding = paddingOf(a.p.padding, shape, sequence);
-  const float scale = shape.scale * kLog2e;
+  const ScoreScale<capped> scale(shape);
+  const Band band(shape);
   const int x = tileX(), y = tileY();
 
   float dkeys[kEach][Columns<width>::each], dvalues[kEach][Columns<width>::each];
@@ -130,28 +134,27 @@ template <typename T, int width> MOE_KERNEL(kAttentionThreads) void attentionDkD
   for (int n = 0; n < Columns<width>::each; ++n)
     dkeys[i][n] = dvalues[i][n] = 0.0f;
 
-  // The first query that sees the first key.
-  const int64_t first = shape.causal ? larger(firstKey - (shape.keys - shape.queries), int64_t{0}) : 0;
+  const QueryRange range(shape, firstKey);
   const bool any = loadVisible(shared.visible, padding, firstKey, shape.keys);
   for (int64_t head = kvHead * group; any && head < (kvHead + 1) * group; ++head) {
     const AttentionHead<T> of(shape, sequence, head);
     const HeadDropout dropout(shape, a.dropout, a.p.rng, sequence, head);
-    for (int64_t firstQuery = first / kTile * kTile; firstQuery < shape.queries; firstQuery += kTile) {
+    for (int64_t firstQuery = range.begin / kTile * kTile; firstQuery < range.end; firstQuery += kTile) {
       const Rows<T> queries = of.ofQueries(a.p.q, firstQuery), douts = of.ofQueries(a.p.dout, firstQuery);
       float scores[kEach][kEach], dots[kEach][kEach];
       multiplyTiles(shared, of.ofKeys(a.p.k, firstKey, shape.keys), queries, scores);
       multiplyTiles(shared, of.ofKeys(a.p.v, firstKey, shape.keys), douts, dots);
       MOE_UNROLL
       for (int j = 0; j < kEach; ++j) {
-        const int64_t row = x + kSide * j, query = firstQuery + row, rowEnd = keyEnd(shape, query);
+        const int64_t row = x + kSide * j, query = firstQuery + row;
         const float lse = row < queries.count ? a.p.lse[of.rowAt + query] * kLog2e : 0.0f;
         const float delta = row < queries.count ? a.delta[of.rowAt + query] : 0.0f;
         MOE_UNROLL
         for (int i = 0; i < kEach; ++i) {
           const int key = y + kSide * i;
           Weight weight{};
-          if (row < queries.count && isVisible(shared.visible, key) && firstKey + key < rowEnd)
-            weight = weigh(scores[i][j] * scale, dots[i][j], lse, delta, dropout.factor(query, firstKey + key));
+          if (row < queries.count && isVisible(shared.visible, key) && band.sees(query, firstKey + key))
+            weight = weigh(scale, scores[i][j], dots[i][j], lse, delta, dropout.factor(query, firstKey + key));
           shared.weights[key][x + kSide * j] = weight.dropped;
           scores[i][j] = weight.gradient;
         }
@@ -188,7 +191,7 @@ template <typename T> cudaError_t runDelta(const Arguments &arguments, cudaStrea
       {.blocks = blocksFor(rows, kAttentionThreads / warpSize), .threads = kAttentionThreads}, stream, arguments);
 }
 
-template <typename T, int width> cudaError_t run(Arguments arguments, cudaStream_t stream) {
+template <typename T, int width, bool capped> cudaError_t run(Arguments arguments, cudaStream_t stream) {
   const AttentionShape &shape = arguments.shape;
   const int64_t chunks = divideUp(shape.headDim, int64_t{width});
   const int64_t queryTiles = divideUp(shape.queries, kTile), keyTiles = divideUp(shape.keys, kTile);
@@ -201,18 +204,17 @@ template <typename T, int width> cudaError_t run(Arguments arguments, cudaStream
              .sharedBytes = sizeof(TileShared<width>)};
   arguments.chunks = static_cast<uint32_t>(chunks);
   arguments.tiles = static_cast<uint32_t>(queryTiles);
-  const cudaError_t error = launch<attentionDq<T, width>>(how, stream, arguments);
+  const cudaError_t error = launch<attentionDq<T, width, capped>>(how, stream, arguments);
   if (error != cudaSuccess)
     return error;
   arguments.tiles = static_cast<uint32_t>(keyTiles);
   how.blocks = static_cast<uint32_t>(dkDvBlocks);
-  return launch<attentionDkDv<T, width>>(how, stream, arguments);
+  return launch<attentionDkDv<T, width, capped>>(how, stream, arguments);
 }
 
 template <typename T> cudaError_t runGradients(const Arguments &arguments, cudaStream_t stream) {
-  if (arguments.shape.headDim <= 32)
-    return run<T, 32>(arguments, stream);
-  return arguments.shape.headDim <= 64 ? run<T, 64>(arguments, stream) : run<T, 128>(arguments, stream);
+  return specialised(arguments.shape,
+                     [&](auto width, auto capped) { return run<T, width(), capped()>(arguments, stream); });
 }
 
 } // namespace

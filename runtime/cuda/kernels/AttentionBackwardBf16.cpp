@@ -32,7 +32,7 @@ template <int dim> struct DqShared {
 };
 
 /// dq of 64 queries of a head.
-template <int dim> MOE_KERNEL(kBf16Threads) void attentionDqBf16(Arguments a) {
+template <int dim, bool capped> MOE_KERNEL_SHARING(kBf16Threads, dim <= 64 ? 3 : 2) void attentionDqBf16(Arguments a) {
   const AttentionShape &shape = a.shape;
   auto &shared = *sharedMemory<DqShared<dim>>();
   const auto [firstQuery, sequence, head] = QueryTile(shape, blockIndex(), a.tiles);
@@ -40,7 +40,8 @@ template <int dim> MOE_KERNEL(kBf16Threads) void attentionDqBf16(Arguments a) {
   const auto count = static_cast<int>(smaller(kTile, shape.queries - firstQuery));
   const uint8_t *padding = paddingOf(a.p.padding, shape, sequence);
   const HeadDropout dropout(shape, a.dropout, a.p.rng, sequence, head);
-  const float scale = shape.scale * kLog2e;
+  const ScoreScale<capped> scale(shape);
+  const Band band(shape);
   const int warpRow = static_cast<int>(warpIndex()) * kWarpRows;
 
   loadTile(shared.keys, of.ofQueries(a.p.q, firstQuery));
@@ -61,7 +62,7 @@ template <int dim> MOE_KERNEL(kBf16Threads) void attentionDqBf16(Arguments a) {
   for (auto &sum : sums)
     sum = {};
   const int64_t end = keyEnd(shape, firstQuery + count - 1);
-  for (int64_t firstKey = 0; firstKey < end; firstKey += kTile) {
+  for (int64_t firstKey = keyBegin(shape, firstQuery); firstKey < end; firstKey += kTile) {
     if (!loadVisible(shared.visible, padding, firstKey, end)) {
       barrier();
       continue;
@@ -81,8 +82,8 @@ template <int dim> MOE_KERNEL(kBf16Threads) void attentionDqBf16(Arguments a) {
         const int column = first + n * 8 + accumulatorColumn(c);
         const int64_t query = firstQuery + warpRow + accumulatorRow(c), key = firstKey + column;
         Weight weight{};
-        if (isVisible(shared.visible, column) && key < keyEnd(shape, query))
-          weight = weigh(scores[n].at[c] * scale, dots[n].at[c], lse[c / 2], delta[c / 2], dropout.factor(query, key));
+        if (isVisible(shared.visible, column) && band.sees(query, key))
+          weight = weigh(scale, scores[n].at[c], dots[n].at[c], lse[c / 2], delta[c / 2], dropout.factor(query, key));
         scores[n].at[c] = weight.gradient;
       }
       addWeighted(scores, shared.keys.template from<kColumns>(first), sums);
@@ -101,7 +102,7 @@ template <int dim> struct DkDvShared {
 };
 
 /// dk and dv of 64 keys of a key-value head. Rows are keys, columns queries.
-template <int dim> MOE_KERNEL(kBf16Threads) void attentionDkDvBf16(Arguments a) {
+template <int dim, bool capped> MOE_KERNEL_SHARING(kBf16Threads, capped ? 2 : 0) void attentionDkDvBf16(Arguments a) {
   const AttentionShape &shape = a.shape;
   auto &shared = *sharedMemory<DkDvShared<dim>>();
   const int64_t firstKey = blockIndex() % a.tiles * kTile;
@@ -109,7 +110,8 @@ template <int dim> MOE_KERNEL(kBf16Threads) void attentionDkDvBf16(Arguments a) 
   const int64_t kvHead = sequenceHead % kvHeads, sequence = sequenceHead / kvHeads;
   const int64_t group = static_cast<uint32_t>(shape.heads) / kvHeads;
   const uint8_t *padding = paddingOf(a.p.padding, shape, sequence);
-  const float scale = shape.scale * kLog2e;
+  const ScoreScale<capped> scale(shape);
+  const Band band(shape);
   const int warpRow = static_cast<int>(warpIndex()) * kWarpRows, thread = static_cast<int>(threadIndex());
   const AttentionHead<Bf16> any(shape, sequence, kvHead * group);
   constexpr int step = dim > 64 ? kColumns / 2 : kColumns; // the sums of 128 leave no registers for more
@@ -126,12 +128,11 @@ template <int dim> MOE_KERNEL(kBf16Threads) void attentionDkDvBf16(Arguments a) 
   MOE_UNROLL
   for (int n = 0; n < dim / 8; ++n)
     dkeys[n] = dvalues[n] = {};
-  // The first query that sees the first key.
-  const int64_t first = shape.causal ? larger(firstKey - (shape.keys - shape.queries), int64_t{0}) : 0;
+  const QueryRange range(shape, firstKey);
   for (int64_t head = kvHead * group; anyVisible && head < (kvHead + 1) * group; ++head) {
     const AttentionHead<Bf16> of(shape, sequence, head);
     const HeadDropout dropout(shape, a.dropout, a.p.rng, sequence, head);
-    for (int64_t firstQuery = first / kColumns * kColumns; firstQuery < shape.queries; firstQuery += kColumns) {
+    for (int64_t firstQuery = range.begin / kColumns * kColumns; firstQuery < range.end; firstQuery += kColumns) {
       loadTile(shared.queries, of.ofQueries(a.p.q, firstQuery));
       loadTile(shared.douts, of.ofQueries(a.p.dout, firstQuery));
       if (thread < kColumns) {
@@ -155,8 +156,8 @@ template <int dim> MOE_KERNEL(kBf16Threads) void attentionDkDvBf16(Arguments a) 
           const int64_t query = firstQuery + column, key = firstKey + row;
           Weight weight{};
           // Queries that do not exist are zeros, and so is what they add.
-          if (isVisible(shared.visible, row) && key < keyEnd(shape, query))
-            weight = weigh(scores[n].at[c] * scale, dots[n].at[c], shared.lse[column], shared.delta[column],
+          if (isVisible(shared.visible, row) && band.sees(query, key))
+            weight = weigh(scale, scores[n].at[c], dots[n].at[c], shared.lse[column], shared.delta[column],
                            dropout.factor(query, key));
           scores[n].at[c] = weight.dropped;
           dots[n].at[c] = weight.gradient;
@@ -173,7 +174,7 @@ template <int dim> MOE_KERNEL(kBf16Threads) void attentionDkDvBf16(Arguments a) 
   storeRows<dim>(dvalues, {1.0f, 1.0f}, static_cast<Bf16 *>(a.p.dv) + at, any.kvStride, count, depth);
 }
 
-template <int dim> cudaError_t run(Arguments arguments, cudaStream_t stream) {
+template <int dim, bool capped> cudaError_t run(Arguments arguments, cudaStream_t stream) {
   const AttentionShape &shape = arguments.shape;
   const int64_t queryTiles = divideUp(shape.queries, kTile), keyTiles = divideUp(shape.keys, kTile);
   const int64_t dqBlocks = shape.batch * shape.heads * queryTiles;
@@ -181,13 +182,13 @@ template <int dim> cudaError_t run(Arguments arguments, cudaStream_t stream) {
   if (dqBlocks > 0x7FFFFFFF || dkDvBlocks > 0x7FFFFFFF)
     return cudaErrorInvalidValue;
   arguments.tiles = static_cast<uint32_t>(queryTiles);
-  const cudaError_t error = launch<attentionDqBf16<dim>>(
+  const cudaError_t error = launch<attentionDqBf16<dim, capped>>(
       {.blocks = static_cast<uint32_t>(dqBlocks), .threads = kBf16Threads, .sharedBytes = sizeof(DqShared<dim>)},
       stream, arguments);
   if (error != cudaSuccess)
     return error;
   arguments.tiles = static_cast<uint32_t>(keyTiles);
-  return launch<attentionDkDvBf16<dim>>(
+  return launch<attentionDkDvBf16<dim, capped>>(
       {.blocks = static_cast<uint32_t>(dkDvBlocks), .threads = kBf16Threads, .sharedBytes = sizeof(DkDvShared<dim>)},
       stream, arguments);
 }
@@ -197,9 +198,7 @@ template <int dim> cudaError_t run(Arguments arguments, cudaStream_t stream) {
 cudaError_t attentionBackwardBf16(const AttentionShape &shape, const AttentionBackwardPointers &pointers,
                                   cudaStream_t stream) {
   const Arguments arguments{.shape = shape, .p = pointers, .dropout = dropoutOf(shape), .tiles = 0};
-  if (shape.headDim <= 32)
-    return run<32>(arguments, stream);
-  return shape.headDim <= 64 ? run<64>(arguments, stream) : run<128>(arguments, stream);
+  return specialised(shape, [&](auto dim, auto capped) { return run<dim(), capped()>(arguments, stream); });
 }
 
 } // namespace moe::cuda

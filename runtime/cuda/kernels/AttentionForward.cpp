@@ -21,8 +21,8 @@ struct Arguments {
 
 /// A block has 64 queries of a head, and `width` columns of their output. With more than one chunk of columns scores
 /// are computed for each of them again.
-template <typename T, int width>
-MOE_KERNEL_SHARING(kAttentionThreads, width <= 64 ? 2 : 1)
+template <typename T, int width, bool capped>
+MOE_KERNEL_SHARING(kAttentionThreads, width <= (capped ? 32 : 64) ? 2 : 1)
 void attention(Arguments a) {
   const AttentionShape &shape = a.shape;
   auto &shared = *sharedMemory<TileShared<width>>();
@@ -32,20 +32,22 @@ void attention(Arguments a) {
   const Rows<T> queries = of.ofQueries(a.p.q, firstQuery);
   const uint8_t *padding = paddingOf(a.p.padding, shape, sequence);
   const HeadDropout dropout(shape, a.dropout, a.p.rng, sequence, head);
-  const float scale = shape.scale * kLog2e;
+  const ScoreScale<capped> scale(shape);
+  const Band band(shape);
+  const Sink<T> sink(a.p.sinks, head);
   const int x = tileX(), y = tileY();
 
   float largest[kEach], total[kEach], sums[kEach][Columns<width>::each];
   MOE_UNROLL
   for (int i = 0; i < kEach; ++i) {
-    largest[i] = kHidden;
-    total[i] = 0.0f;
+    largest[i] = sink.largest;
+    total[i] = sink.total;
     MOE_UNROLL
     for (float &sum : sums[i])
       sum = 0.0f;
   }
   const int64_t end = keyEnd(shape, firstQuery + queries.count - 1);
-  for (int64_t firstKey = 0; firstKey < end; firstKey += kTile) {
+  for (int64_t firstKey = keyBegin(shape, firstQuery); firstKey < end; firstKey += kTile) {
     if (!loadVisible(shared.visible, padding, firstKey, end)) {
       barrier();
       continue;
@@ -54,14 +56,14 @@ void attention(Arguments a) {
     multiplyTiles(shared, queries, of.ofKeys(a.p.k, firstKey, end), scores);
     MOE_UNROLL
     for (int i = 0; i < kEach; ++i) {
-      const int64_t query = firstQuery + y + kSide * i, rowEnd = keyEnd(shape, query);
+      const int64_t query = firstQuery + y + kSide * i;
       bool seen[kEach];
       float now = largest[i];
       MOE_UNROLL
       for (int j = 0; j < kEach; ++j) {
         const int column = x + kSide * j;
-        seen[j] = isVisible(shared.visible, column) && firstKey + column < rowEnd;
-        scores[i][j] = seen[j] ? scores[i][j] * scale : kHidden;
+        seen[j] = isVisible(shared.visible, column) && band.sees(query, firstKey + column);
+        scores[i][j] = seen[j] ? scale.score(scores[i][j]) : kHidden;
         now = larger(now, scores[i][j]);
       }
       now = rowLargest(now);
@@ -102,22 +104,20 @@ void attention(Arguments a) {
   }
 }
 
-template <typename T, int width>
+template <typename T, int width, bool capped>
 cudaError_t run(const AttentionShape &shape, const AttentionForwardPointers &p, cudaStream_t stream) {
   const int64_t tiles = divideUp(shape.queries, kTile), chunks = divideUp(shape.headDim, int64_t{width});
   const int64_t blocks = shape.batch * shape.heads * tiles * chunks;
   if (blocks > 0x7FFFFFFF)
     return cudaErrorInvalidValue;
-  return launch<attention<T, width>>(
+  return launch<attention<T, width, capped>>(
       {.blocks = static_cast<uint32_t>(blocks), .threads = kAttentionThreads, .sharedBytes = sizeof(TileShared<width>)},
       stream, Arguments{shape, p, dropoutOf(shape), static_cast<uint32_t>(tiles), static_cast<uint32_t>(chunks)});
 }
 
 template <typename T>
 cudaError_t runElement(const AttentionShape &shape, const AttentionForwardPointers &p, cudaStream_t stream) {
-  if (shape.headDim <= 32)
-    return run<T, 32>(shape, p, stream);
-  return shape.headDim <= 64 ? run<T, 64>(shape, p, stream) : run<T, 128>(shape, p, stream);
+  return specialised(shape, [&](auto width, auto capped) { return run<T, width(), capped()>(shape, p, stream); });
 }
 
 } // namespace

@@ -25,7 +25,7 @@ template <int dim> struct Shared {
 };
 
 /// A block has 64 queries of a head.
-template <int dim> MOE_KERNEL(kBf16Threads) void attentionBf16(Arguments a) {
+template <int dim, bool capped> MOE_KERNEL_SHARING(kBf16Threads, dim <= 64 ? 3 : 2) void attentionBf16(Arguments a) {
   const AttentionShape &shape = a.shape;
   auto &shared = *sharedMemory<Shared<dim>>();
   const auto [firstQuery, sequence, head] = QueryTile(shape, blockIndex(), a.tiles);
@@ -33,7 +33,9 @@ template <int dim> MOE_KERNEL(kBf16Threads) void attentionBf16(Arguments a) {
   const auto count = static_cast<int>(smaller(kTile, shape.queries - firstQuery));
   const uint8_t *padding = paddingOf(a.p.padding, shape, sequence);
   const HeadDropout dropout(shape, a.dropout, a.p.rng, sequence, head);
-  const float scale = shape.scale * kLog2e;
+  const ScoreScale<capped> scale(shape);
+  const Band band(shape);
+  const Sink<Bf16> sink(a.p.sinks, head);
   const int warpRow = static_cast<int>(warpIndex()) * kWarpRows;
 
   loadTile(shared.keys, of.ofQueries(a.p.q, firstQuery));
@@ -41,13 +43,13 @@ template <int dim> MOE_KERNEL(kBf16Threads) void attentionBf16(Arguments a) {
   WarpRows<dim> queries;
   queries.load(shared.keys); // before the barrier of `loadVisible`: the tile is then overwritten
 
-  float largest[2] = {kHidden, kHidden}, total[2] = {0.0f, 0.0f};
+  float largest[2] = {sink.largest, sink.largest}, total[2] = {sink.total, sink.total};
   Accumulator sums[dim / 8];
   MOE_UNROLL
   for (auto &sum : sums)
     sum = {};
   const int64_t end = keyEnd(shape, firstQuery + count - 1);
-  for (int64_t firstKey = 0; firstKey < end; firstKey += kTile) {
+  for (int64_t firstKey = keyBegin(shape, firstQuery); firstKey < end; firstKey += kTile) {
     if (!loadVisible(shared.visible, padding, firstKey, end)) {
       barrier();
       continue;
@@ -59,15 +61,15 @@ template <int dim> MOE_KERNEL(kBf16Threads) void attentionBf16(Arguments a) {
     multiply(queries, shared.keys, scores);
     MOE_UNROLL
     for (int i = 0; i < 2; ++i) {
-      const int64_t query = firstQuery + warpRow + accumulatorRow(2 * i), rowEnd = keyEnd(shape, query);
+      const int64_t query = firstQuery + warpRow + accumulatorRow(2 * i);
       float now = largest[i];
       MOE_UNROLL
       for (int n = 0; n < kTile / 8; ++n)
         MOE_UNROLL
       for (int c = 2 * i; c < 2 * i + 2; ++c) {
         const int column = n * 8 + accumulatorColumn(c);
-        const bool seen = isVisible(shared.visible, column) && firstKey + column < rowEnd;
-        scores[n].at[c] = seen ? scores[n].at[c] * scale : kHidden;
+        const bool seen = isVisible(shared.visible, column) && band.sees(query, firstKey + column);
+        scores[n].at[c] = seen ? scale.score(scores[n].at[c]) : kHidden;
         now = larger(now, scores[n].at[c]);
       }
       now = quadLargest(now);
@@ -108,12 +110,12 @@ template <int dim> MOE_KERNEL(kBf16Threads) void attentionBf16(Arguments a) {
                  static_cast<int>(shape.headDim));
 }
 
-template <int dim>
+template <int dim, bool capped>
 cudaError_t run(const AttentionShape &shape, const AttentionForwardPointers &p, cudaStream_t stream) {
   const int64_t tiles = divideUp(shape.queries, kTile), blocks = shape.batch * shape.heads * tiles;
   if (blocks > 0x7FFFFFFF)
     return cudaErrorInvalidValue;
-  return launch<attentionBf16<dim>>(
+  return launch<attentionBf16<dim, capped>>(
       {.blocks = static_cast<uint32_t>(blocks), .threads = kBf16Threads, .sharedBytes = sizeof(Shared<dim>)}, stream,
       Arguments{shape, p, dropoutOf(shape), static_cast<uint32_t>(tiles)});
 }
@@ -122,9 +124,7 @@ cudaError_t run(const AttentionShape &shape, const AttentionForwardPointers &p, 
 
 cudaError_t attentionForwardBf16(const AttentionShape &shape, const AttentionForwardPointers &pointers,
                                  cudaStream_t stream) {
-  if (shape.headDim <= 32)
-    return run<32>(shape, pointers, stream);
-  return shape.headDim <= 64 ? run<64>(shape, pointers, stream) : run<128>(shape, pointers, stream);
+  return specialised(shape, [&](auto dim, auto capped) { return run<dim(), capped()>(shape, pointers, stream); });
 }
 
 } // namespace moe::cuda

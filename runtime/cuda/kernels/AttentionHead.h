@@ -21,6 +21,19 @@ struct QueryTile {
         head(block / tiles % static_cast<uint32_t>(shape.heads)) {}
 };
 
+/// From the first query that sees a key of the tile at `firstKey` to the last one, one past.
+struct QueryRange {
+  int64_t begin, end;
+
+  MOE_DEVICE QueryRange(const AttentionShape &shape, int64_t firstKey) : begin(0), end(shape.queries) {
+    const int64_t diagonal = firstKey - (shape.keys - shape.queries); // the query that sees the first key last
+    if (shape.causal)
+      begin = gpu::larger(diagonal, int64_t{0});
+    if (shape.window > 0)
+      end = gpu::smaller(diagonal + kTile - 1 + shape.window, end);
+  }
+};
+
 /// The part of `padding` that belongs to a sequence, if there is any.
 MOE_DEVICE const uint8_t *paddingOf(const uint8_t *padding, const AttentionShape &shape, int64_t sequence) {
   return padding ? padding + sequence * shape.keys : nullptr;
@@ -53,10 +66,12 @@ struct Weight {
   float dropped, gradient;
 };
 
-/// `dot`: <dout, v>; `score` and `lse` in bits; `factor`: of dropout.
-MOE_DEVICE Weight weigh(float score, float dot, float lse, float delta, float factor) {
-  const float weight = std::exp2(score - lse);
-  return {weight * factor, weight * (dot * factor - delta)};
+/// `product`: <q, k>; `dot`: <dout, v>; `lse` in bits; `factor`: of dropout.
+template <bool capped>
+MOE_DEVICE Weight weigh(const ScoreScale<capped> &scale, float product, float dot, float lse, float delta,
+                        float factor) {
+  const float score = scale.score(product), weight = std::exp2(score - lse);
+  return {weight * factor, scale.sloped(weight * (dot * factor - delta), score)};
 }
 
 } // namespace moe::cuda

@@ -19,6 +19,7 @@
 #include "runtime/cuda/kernels/Gpu.h"
 
 #include <cmath>
+#include <type_traits>
 
 namespace moe::cuda {
 
@@ -220,6 +221,74 @@ MOE_DEVICE int64_t keyEnd(const AttentionShape &shape, int64_t query) {
     return shape.keys;
   return gpu::smaller(gpu::larger(query + 1 + shape.keys - shape.queries, int64_t{0}), shape.keys);
 }
+
+/// The first key that a query sees, without regard to padding.
+MOE_DEVICE int64_t keyBegin(const AttentionShape &shape, int64_t query) {
+  if (shape.window == 0)
+    return 0;
+  return gpu::larger(query + 1 + shape.keys - shape.queries - shape.window, int64_t{0});
+}
+
+/// Which queries see which keys, without regard to padding: those in a band beside the diagonal.
+struct Band {
+  int64_t first; ///< key minus query of its first diagonal
+  uint64_t width;
+
+  MOE_DEVICE explicit Band(const AttentionShape &shape) {
+    const int64_t beyond = shape.queries + shape.keys, last = shape.causal ? 0 : beyond;
+    first = shape.window > 0 ? 1 - shape.window : -beyond;
+    width = static_cast<uint64_t>(last - first + 1);
+    first += shape.keys - shape.queries;
+  }
+  MOE_DEVICE bool sees(int64_t query, int64_t key) const { return static_cast<uint64_t>(key - query - first) < width; }
+};
+
+/// From products of queries and keys to scores in bits. Kernels come with a softcap and without: tanh needs registers.
+template <bool capped> struct ScoreScale {
+  float scale, cap, inverseCap; ///< of the softcap in bits
+
+  MOE_DEVICE explicit ScoreScale(const AttentionShape &shape)
+      : scale(capped ? shape.scale / shape.softcap : shape.scale * kLog2e), cap(shape.softcap * kLog2e),
+        inverseCap(capped ? 1.0f / cap : 0.0f) {}
+  MOE_DEVICE float score(float product) const {
+    if constexpr (capped)
+      return cap * std::tanh(product * scale);
+    return product * scale;
+  }
+  /// `gradient` times the derivative of tanh at a score.
+  MOE_DEVICE float sloped(float gradient, float score) const {
+    if constexpr (!capped)
+      return gradient;
+    const float fraction = score * inverseCap;
+    return gradient * (1.0f - fraction * fraction);
+  }
+};
+
+/// Calls `run` with the constants that kernels are compiled for, as std::integral_constant: columns of the head
+/// dimension (more than 128 are taken in chunks), and whether there is a softcap.
+template <typename Run> cudaError_t specialised(const AttentionShape &shape, Run run) {
+  auto byWidth = [&](auto capped) {
+    if (shape.headDim <= 32)
+      return run(std::integral_constant<int, 32>(), capped);
+    if (shape.headDim <= 64)
+      return run(std::integral_constant<int, 64>(), capped);
+    return run(std::integral_constant<int, 128>(), capped);
+  };
+  return shape.softcap > 0.0f ? byWidth(std::true_type()) : byWidth(std::false_type());
+}
+
+/// What the softmax of a head starts with: nothing, or its sink, which counts as a key that every query sees.
+template <typename T> struct Sink {
+  float largest, total;
+
+  MOE_DEVICE Sink(const void *sinks, int64_t head) : largest(kHidden), total(0.0f) {
+    const float sink = sinks ? toFloat(static_cast<const T *>(sinks)[head]) * kLog2e : kHidden;
+    if (sink <= kHidden) // but NaN stays NaN
+      return;
+    largest = sink;
+    total = 1.0f;
+  }
+};
 
 /// Sum and maximum of a row over the 16 threads that share it.
 MOE_DEVICE float rowSum(float value) {

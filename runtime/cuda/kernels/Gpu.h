@@ -11,7 +11,7 @@
 //     return launch<scaleKernel>({.blocks = n, .threads = 256}, stream, arguments);
 //   }
 //
-// MOE_KERNEL_SHARING(threads, blocks) lets at least so many blocks share a multiprocessor's registers.
+// MOE_KERNEL_SHARING(threads, blocks) lets at least so many blocks share a multiprocessor's registers; 0 is MOE_KERNEL.
 //
 // nvcc (-x cu) makes a CUDA kernel of it, the host compiler a function that fibers run, one per thread
 // (test/gpu/sim/Fibers.h). Grids and blocks have one dimension. All threads of a block meet each barrier, all lanes of

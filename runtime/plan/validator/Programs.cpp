@@ -70,7 +70,7 @@ void checkCoverage(Context &context, Place place, const plan::Step &step) {
     return checkGemm(context, place, step);
   case plan::Step::kAttention: {
     const plan::Attention &a = step.attention();
-    int optional = (a.has_padding() ? 1 : 0) + (a.dropout() > 0 ? 1 : 0); // operands
+    int optional = (a.has_padding() ? 1 : 0) + (a.dropout() > 0 ? 1 : 0) + (a.has_sinks() ? 1 : 0); // operands
     if (a.backward()) {
       checkWritten(context, place, step, 6 + optional, {a.batch(), a.queries(), a.heads(), a.head_dim()});
       checkWritten(context, place, step, 7 + optional, {a.batch(), a.keys(), a.kv_heads(), a.head_dim()});

@@ -69,7 +69,7 @@ DeviceResults onDevice(const cpu::AttentionShape &s, const AttentionInputs &inpu
   step.set_heads(s.heads);
   step.set_queries(s.queries);
   const auto q = pack(inputs.q, element), k = pack(inputs.k, element), v = pack(inputs.v, element),
-             dout = pack(inputs.dout, element);
+             dout = pack(inputs.dout, element), sinks = pack(inputs.sinks, element);
   const uint8_t *padding = inputs.padding.empty() ? nullptr : inputs.padding.data();
   const std::vector<int64_t> rng = {update, microBatch};
   return simulate([&] {
@@ -82,6 +82,7 @@ DeviceResults onDevice(const cpu::AttentionShape &s, const AttentionInputs &inpu
                                       .v = v.data(),
                                       .padding = padding,
                                       .rng = s.dropout > 0 ? rng.data() : nullptr,
+                                      .sinks = sinks.empty() ? nullptr : sinks.data(),
                                       .out = out.data(),
                                       .lse = lse.data()},
                                      nullptr),
@@ -136,7 +137,7 @@ bool hasTensorCoreKernel(const cpu::AttentionShape &shape) {
 }
 
 AttentionInputs roundToBf16(AttentionInputs inputs) {
-  for (auto *values : {&inputs.q, &inputs.k, &inputs.v, &inputs.dout})
+  for (auto *values : {&inputs.q, &inputs.k, &inputs.v, &inputs.dout, &inputs.sinks})
     for (double &value : *values)
       value = double(nearestBf16(float(value)));
   return inputs;
@@ -164,8 +165,8 @@ void compare(const cpu::AttentionShape &shape, const AttentionInputs &inputs) {
     compareBf16(shape, inputs);
 }
 
-void compare(const cpu::AttentionShape &shape) {
-  compare(shape, randomInputs(shape, 7));
+void compare(const cpu::AttentionShape &shape, bool withSinks = false) {
+  compare(shape, randomInputs(shape, 7, withSinks));
 }
 
 // Wrong edges of tiles and chunks, head strides.
@@ -239,6 +240,47 @@ TEST(CudaAttention, Dropout) {
       compare(shapeOf(2, 67, 67, 4, 2, 8, causal, dropout));
       compare(shapeOf(2, 20, 90, 2, 2, 24, causal, dropout));
     }
+}
+
+// An edge of the window that is one off, in one of three kernels; a tile left out that is seen in part.
+TEST(CudaAttention, Windows) {
+  for (auto [queries, keys] : {std::pair{65, 65}, {140, 140}, {64, 128}, {150, 40}})
+    for (int64_t window : {1, 17, 64, 100})
+      for (bool causal : {false, true}) {
+        cpu::AttentionShape shape = shapeOf(1, queries, keys, 2, 1, 8, causal);
+        shape.window = window;
+        compare(shape);
+      }
+}
+
+TEST(CudaAttention, Softcaps) {
+  for (float softcap : {0.2f, 3.0f, 50.0f})
+    for (int64_t headDim : {8, 33, 64}) {
+      cpu::AttentionShape shape = shapeOf(1, 80, 80, 2, 1, headDim, true);
+      shape.softcap = softcap;
+      compare(shape);
+    }
+}
+
+// A sink of another head, or none where a query sees no key.
+TEST(CudaAttention, Sinks) {
+  for (bool causal : {false, true})
+    compare(shapeOf(2, 70, 70, 4, 2, 8, causal), true);
+  const cpu::AttentionShape shape = shapeOf(1, 100, 30, 3, 1, 12, true);
+  AttentionInputs inputs = randomInputs(shape, 2);
+  inputs.sinks = {-INFINITY, -100, 40};
+  compare(shape, inputs);
+}
+
+TEST(CudaAttention, WindowSoftcapSinksPaddingAndDropout) {
+  cpu::AttentionShape shape = shapeOf(2, 140, 150, 6, 2, 16, true, 0.1f);
+  shape.window = 50;
+  shape.softcap = 2.0f;
+  AttentionInputs inputs = randomInputs(shape, 4, true);
+  inputs.padding.assign(300, 0);
+  for (size_t j = 40; j < 60; ++j)
+    inputs.padding[j] = inputs.padding[150 + 2 * j] = 1;
+  compare(shape, inputs);
 }
 
 // Scores beyond the range of exp, of either sign.

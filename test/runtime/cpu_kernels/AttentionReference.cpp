@@ -37,7 +37,7 @@ double referenceUniform(uint64_t seed, uint64_t site, uint64_t update, uint64_t 
   return std::floor(double(x[0]) / 256.0) / 16777216.0;
 }
 
-AttentionInputs randomInputs(const AttentionShape &shape, uint64_t seed) {
+AttentionInputs randomInputs(const AttentionShape &shape, uint64_t seed, bool withSinks) {
   std::mt19937_64 generator(seed);
   std::normal_distribution<float> normal;
   auto draw = [&](int64_t count) {
@@ -53,6 +53,8 @@ AttentionInputs randomInputs(const AttentionShape &shape, uint64_t seed) {
   inputs.k = draw(keys);
   inputs.v = draw(keys);
   inputs.dout = draw(queries);
+  if (withSinks)
+    inputs.sinks = draw(shape.heads);
   return inputs;
 }
 
@@ -77,20 +79,36 @@ struct Naive {
     return sum;
   }
   bool visible(int64_t b, int64_t i, int64_t j) const {
-    return (!s.causal || j <= i + s.keys - s.queries) &&
+    const int64_t last = i + s.keys - s.queries;
+    return (!s.causal || j <= last) && (s.window == 0 || j > last - s.window) &&
            (in.padding.empty() || in.padding[static_cast<size_t>(b * s.keys + j)] == 0);
+  }
+
+  double fraction(int64_t b, int64_t h, int64_t i, int64_t j) const {
+    return std::tanh(double(s.scale) * dot(in.q, query(b, i, h), in.k, key(b, j, h)) / double(s.softcap));
+  }
+  double score(int64_t b, int64_t h, int64_t i, int64_t j) const {
+    return s.softcap > 0 ? double(s.softcap) * fraction(b, h, i, j)
+                         : double(s.scale) * dot(in.q, query(b, i, h), in.k, key(b, j, h));
+  }
+  /// Its derivative by scale <q, k>.
+  double slope(int64_t b, int64_t h, int64_t i, int64_t j) const {
+    return s.softcap > 0 ? 1 / std::pow(std::cosh(std::atanh(fraction(b, h, i, j))), 2) : 1;
   }
 
   /// ln sum exp, and the weights.
   double row(int64_t b, int64_t h, int64_t i, std::vector<double> &p) const {
-    double largest = -std::numeric_limits<double>::infinity(), sum = 0;
+    const double none = -std::numeric_limits<double>::infinity();
+    const double sink = in.sinks.empty() ? none : in.sinks[static_cast<size_t>(h)];
+    double largest = sink;
     p.assign(static_cast<size_t>(s.keys), 0);
     for (int64_t j = 0; j < s.keys; ++j)
       if (visible(b, i, j))
-        largest = std::max(largest, s.scale * dot(in.q, query(b, i, h), in.k, key(b, j, h)));
+        largest = std::max(largest, score(b, h, i, j));
+    double sum = sink == none ? 0 : std::exp(sink - largest);
     for (int64_t j = 0; j < s.keys; ++j)
       if (visible(b, i, j))
-        sum += p[static_cast<size_t>(j)] = std::exp(s.scale * dot(in.q, query(b, i, h), in.k, key(b, j, h)) - largest);
+        sum += p[static_cast<size_t>(j)] = std::exp(score(b, h, i, j) - largest);
     if (sum == 0)
       return -std::numeric_limits<double>::infinity();
     for (double &value : p)
@@ -138,7 +156,7 @@ AttentionOutputs run(const AttentionShape &s, const AttentionInputs &in, int64_t
         }
         for (size_t j = 0; j < S; ++j) {
           const size_t k = naive.key(b, int64_t(j), h);
-          const double ds = p[j] * (dp[j] - mean) * double(s.scale);
+          const double ds = p[j] * (dp[j] - mean) * double(s.scale) * naive.slope(b, h, i, int64_t(j));
           for (size_t d = 0; d < D; ++d) {
             result.dq[q + d] += ds * in.k[k + d];
             result.dk[k + d] += ds * in.q[q + d];
@@ -215,6 +233,7 @@ AttentionResults runKernels(const AttentionShape &shape, const AttentionInputs &
   const float nan = std::numeric_limits<float>::quiet_NaN();
   const Stored q(shape, inputs.q), k(shape, inputs.k), v(shape, inputs.v), dout(shape, inputs.dout);
   Stored out(shape, q.size()), dq(shape, q.size()), dk(shape, k.size()), dv(shape, k.size());
+  const Stored sinks(shape, inputs.sinks);
   const uint8_t *padding = inputs.padding.empty() ? nullptr : inputs.padding.data();
   const int64_t rng[2] = {update, microBatch};
   AttentionResults result;
@@ -231,6 +250,7 @@ AttentionResults runKernels(const AttentionShape &shape, const AttentionInputs &
                                      .v = v.data(),
                                      .padding = padding,
                                      .rng = rng,
+                                     .sinks = inputs.sinks.empty() ? nullptr : sinks.data(),
                                      .out = out.data(),
                                      .lse = result.lse.data(),
                                      .scratch = scratch.get()};
@@ -319,7 +339,7 @@ std::string describe(const AttentionShape &s) {
   return std::string(name(s.isa)) + " B" + std::to_string(s.batch) + " T" + std::to_string(s.queries) + " S" +
          std::to_string(s.keys) + " H" + std::to_string(s.heads) + "/" + std::to_string(s.kvHeads) + " D" +
          std::to_string(s.headDim) + (s.causal ? " causal" : "") + (s.bf16 ? " bf16" : "") + " dropout " +
-         std::to_string(s.dropout);
+         std::to_string(s.dropout) + " window " + std::to_string(s.window) + " softcap " + std::to_string(s.softcap);
 }
 
 std::vector<Isa> hostIsas() {

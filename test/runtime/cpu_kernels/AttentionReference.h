@@ -21,6 +21,7 @@ double referenceUniform(uint64_t seed, uint64_t site, uint64_t update, uint64_t 
 struct AttentionInputs {
   std::vector<double> q, k, v, dout;
   std::vector<uint8_t> padding; ///< [B, S]; empty: no operand
+  std::vector<double> sinks;    ///< [H]; empty: no operand
 };
 struct AttentionOutputs {
   std::vector<double> out, lse, dq, dk, dv;
@@ -30,7 +31,7 @@ struct AttentionOutputs {
 float toBfloat(float value);
 
 /// Standard normal inputs, rounded to float32 or what the shape says, so that the kernels read the same numbers.
-AttentionInputs randomInputs(const cpu::AttentionShape &shape, uint64_t seed);
+AttentionInputs randomInputs(const cpu::AttentionShape &shape, uint64_t seed, bool withSinks = false);
 
 /// out and lse with the whole T x S matrix in memory.
 AttentionOutputs referenceForward(const cpu::AttentionShape &shape, const AttentionInputs &inputs, int64_t update,

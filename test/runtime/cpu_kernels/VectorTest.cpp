@@ -34,6 +34,24 @@ TEST(Vector, Exp2) {
     EXPECT_TRUE(std::isnan(exp2(broadcast(std::bit_cast<float>(payload)))[0]));
 }
 
+TEST(Vector, Tanh) {
+  double worst = 0;
+  for (int i = 1; i < 1 << 20; ++i)
+    for (float sign : {-1.0f, 1.0f}) {
+      const float x = sign * std::exp2(-30.0f + 35.0f * float(i) / float(1 << 20));
+      const double exact = std::tanh(double(x)), exactSlope = std::pow(1 / std::cosh(double(x)), 2);
+      Vec slope;
+      worst = std::max(worst, std::abs((double(tanh(broadcast(x), &slope)[0]) - exact) / exact));
+      EXPECT_LE(std::abs((double(slope[0]) - exactSlope) / exactSlope), 3e-7 + 2e-7 * std::abs(double(x))) << x;
+    }
+  EXPECT_LE(worst, 3e-7);
+  const float infinity = std::numeric_limits<float>::infinity();
+  EXPECT_EQ(tanh(broadcast(0.0f))[0], 0.0f);
+  EXPECT_EQ(tanh(broadcast(1e30f))[0], 1.0f);
+  EXPECT_EQ(tanh(broadcast(-infinity))[0], -1.0f);
+  EXPECT_TRUE(std::isnan(tanh(broadcast(std::nanf("")))[0]));
+}
+
 TEST(Vector, PhiloxLanes) {
   const auto key = philox::siteKey(17, 4);
   const PhiloxLanes philoxLanes{{key[0], key[1]}, 9};

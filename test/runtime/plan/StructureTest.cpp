@@ -142,6 +142,11 @@ TEST(Structure, NamesEachFault) {
       {"operand 2 (v)", [](auto &p) { step(p, AttentionForward).mutable_attention()->set_keys(5); }},
       {"7 operands instead of 6", [](auto &p) { step(p, AttentionForward).mutable_attention()->set_dropout(0); }},
       {"out of range", [](auto &p) { step(p, AttentionForward).mutable_attention()->set_dropout(1); }},
+      {"softcap or the window", [](auto &p) { step(p, AttentionForward).mutable_attention()->set_softcap(-1); }},
+      {"softcap or the window", [](auto &p) { step(p, AttentionForward).mutable_attention()->set_softcap(std::nanf("")); }},
+      {"softcap or the window", [](auto &p) { step(p, AttentionBackward).mutable_attention()->set_window(-1); }},
+      {"reads no sinks", [](auto &p) { step(p, AttentionBackward).mutable_attention()->set_has_sinks(true); }},
+      {"7 operands instead of 8", [](auto &p) { step(p, AttentionForward).mutable_attention()->set_has_sinks(true); }},
       {"operand 5 (lse)", [](auto &p) {
  step(p, AttentionBackward).mutable_operands(5)->mutable_slice()->set_bytes(20);
  step(p, AttentionBackward).mutable_operands(5)->set_shape(2, 1);

@@ -161,6 +161,9 @@ TEST(Work, AttentionForward) {
   a.set_has_padding(true);
   parts.insert(parts.begin() + 3, Part{Operand::READ, plan::BOOL, {2, 5}});
   expectExactWrites(around(step, parts));
+  a.set_has_sinks(true);
+  parts.insert(parts.begin() + 5, Part{Operand::READ, plan::F32, {4}});
+  expectExactWrites(around(step, parts));
 }
 
 TEST(Work, AttentionBackward) {
