@@ -242,10 +242,11 @@ TEST(CudaAttention, Dropout) {
     }
 }
 
-// An edge of the window that is one off, in one of three kernels; a tile left out that is seen in part.
+// An edge of the window that is one off, in one of three kernels; a tile left out that is seen in part, or in one
+// element (by queries if the window is 2 more than a multiple of their block).
 TEST(CudaAttention, Windows) {
   for (auto [queries, keys] : {std::pair{65, 65}, {140, 140}, {64, 128}, {150, 40}})
-    for (int64_t window : {1, 17, 64, 100})
+    for (int64_t window : {1, 2, 34, 64, 66, 100})
       for (bool causal : {false, true}) {
         cpu::AttentionShape shape = shapeOf(1, queries, keys, 2, 1, 8, causal);
         shape.window = window;
