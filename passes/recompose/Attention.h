@@ -36,7 +36,7 @@ struct HiddenKeys {
   double value;
 };
 
-/// softmax(softcap(scale query . key) + terms, keys hidden) as it is found, axes shared by all views.
+/// softmax(softcap(scale query . key) + terms, keys hidden; sink) as it is found, axes shared by all views.
 struct FoundScores {
   mlir::Operation *softmax = nullptr; ///< the operation that makes the weights
   View scores;                        ///< what the softmax is taken of; its last dimension are the keys
@@ -45,8 +45,9 @@ struct FoundScores {
   double scale = 1, softcap = 0; ///< softcap 0: none
   llvm::SmallVector<ScoreTerm> terms;
   llvm::SmallVector<HiddenKeys> hidden;
-  bool zeroRows = false; ///< weights of a query that sees no key are zero, instead of 0/0
-  bool floored = false;  ///< scores of -inf are raised to a finite number
+  std::optional<View> sink; ///< one more score for each query, to which no value belongs; its last dimension has none
+  bool zeroRows = false;    ///< weights of a query that sees no key are zero, instead of 0/0
+  bool floored = false;     ///< scores of -inf are raised to a finite number
   DropoutOp dropout;
 };
 

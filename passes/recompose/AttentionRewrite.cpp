@@ -14,6 +14,10 @@ namespace moe::ir::recompose {
 
 namespace {
 
+/// How many times as wide as the others values, or queries and keys, may become by columns of zeros. Latent attention
+/// has values of two thirds of its keys (DeepSeek-AI, arXiv 2405.04434).
+constexpr int64_t kMostPadding = 2;
+
 /// One product whose `weightsSide` may be the weights of an attention.
 class AttentionRewriter {
 public:
@@ -71,6 +75,9 @@ private:
     append(weightsAreLeft ? value : weights, weightsAreLeft ? vFree : wFree);
   }
 
+  int64_t keySize() const { return axes.size(roles.width); }
+  int64_t valueSize() const { return axes.size(valueWidth); }
+
   static bool contains(ArrayRef<unsigned> list, unsigned axis) { return llvm::is_contained(list, axis); }
 
   /// Tells batch, heads, groups and queries from each other. Returns why it is no attention that the operation can do.
@@ -103,9 +110,8 @@ private:
         for (auto [j, axis] : llvm::enumerate(list))
           (i == 0 && (!inFirst || j == 0) ? roles.batch : roles.keyHeads).push_back(axis);
     }
-    if (axes.size(roles.width) != axes.size(valueWidth))
-      return "its values are " + std::to_string(axes.size(valueWidth)) + " wide, its keys " +
-             std::to_string(axes.size(roles.width));
+    if (std::max(keySize(), valueSize()) > kMostPadding * std::min(keySize(), valueSize()))
+      return "its values are " + std::to_string(valueSize()) + " wide, its keys " + std::to_string(keySize());
     if (found.dropout) {
       AxisList order = axes.expand(roles.batch);
       llvm::append_range(order, axes.expand(roles.heads()));
@@ -115,7 +121,15 @@ private:
         return "dropout sees its weights in another order";
     }
     auto type = typeOf(product.getResult()).getElementType();
-    for (Value operand : {found.query.value, found.key.value, value.value})
+    SmallVector<Value> operands{found.query.value, found.key.value, value.value};
+    if (found.sink) {
+      found.sink = axes.source(*found.sink);
+      operands.push_back(found.sink->value);
+      AxisList heads = axes.expand(roles.heads());
+      if (llvm::any_of(axes.flat(*found.sink), [&](unsigned axis) { return !contains(heads, axis); }))
+        return "its sinks differ in more than the head";
+    }
+    for (Value operand : operands)
       if (typeOf(operand).getElementType() != type || typeOf(operand).getEncoding())
         return "its operands are of several types";
     if (typeOf(product.getResult()).getNumElements() == 0)
@@ -132,7 +146,7 @@ private:
       return true;
     if (auto compare = dyn_cast<CompareOp>(user); compare && compare.getLhs() == compare.getRhs())
       return true;
-    return isa<ReshapeOp, TransposeOp, SelectOp, DropoutOp>(user) &&
+    return isa<ReshapeOp, TransposeOp, SelectOp, SliceOp, DropoutOp>(user) &&
            llvm::all_of(user->getUsers(), [&](Operation *next) { return leadsOnlyToProduct(next); });
   }
 
@@ -143,9 +157,12 @@ private:
   AttentionOp emit() {
     OpBuilder builder(product);
     TensorBuilder b(builder, product.getLoc());
-    Value query = axes.arrange(b, found.query, {roles.batch, roles.queries, roles.heads(), roles.width}),
-          key = axes.arrange(b, found.key, {roles.batch, roles.keys, roles.keyHeads, roles.width}),
-          values = axes.arrange(b, value, {roles.batch, roles.keys, roles.keyHeads, valueWidth});
+    // Columns of zeros add nothing to the scores, and make columns of the result that nothing reads.
+    const int64_t width = std::max(keySize(), valueSize());
+    Value query =
+              padded(b, axes.arrange(b, found.query, {roles.batch, roles.queries, roles.heads(), roles.width}), width),
+          key = padded(b, axes.arrange(b, found.key, {roles.batch, roles.keys, roles.keyHeads, roles.width}), width),
+          values = padded(b, axes.arrange(b, value, {roles.batch, roles.keys, roles.keyHeads, valueWidth}), width);
     SmallVector<int64_t> biasDims;
     Value bias = emitBias(b, biasDims), rng;
     double rate = 0;
@@ -159,12 +176,34 @@ private:
     auto number = [&](double x) { return builder.getF64FloatAttr(x); };
     auto count = [&](uint64_t x) { return builder.getI64IntegerAttr(static_cast<int64_t>(x)); };
     auto attention = AttentionOp::create(
-        builder, softmax->getLoc(), query, key, values, emitPadding(b), rng, bias, /*sinks=*/Value(),
-        number(found.scale), mask.causal ? builder.getUnitAttr() : UnitAttr(), number(rate), count(seed), count(site),
+        builder, softmax->getLoc(), query, key, values, emitPadding(b), rng, bias, emitSinks(b), number(found.scale),
+        mask.causal ? builder.getUnitAttr() : UnitAttr(), number(rate), count(seed), count(site),
         builder.getDenseI64ArrayAttr(biasDims), number(found.softcap), count(static_cast<uint64_t>(mask.window)));
-    View coarse{attention.getResult(), {roles.batch, roles.queries, roles.heads(), valueWidth}};
+    View coarse{firstColumns(b, attention.getResult(), valueSize()),
+                {roles.batch, roles.queries, roles.heads(), valueWidth}};
     product.getResult().replaceAllUsesWith(axes.arrange(b, coarse, result.dims));
     return attention;
+  }
+
+  /// `value` [..., n] with columns of zeros up to `width`.
+  static Value padded(TensorBuilder &b, Value value, int64_t width) {
+    RankedTensorType type = typeOf(value);
+    const int64_t missing = width - type.getShape().back();
+    if (missing == 0)
+      return value;
+    SmallVector<int64_t> none(type.getRank(), 0), high = none;
+    high.back() = missing;
+    return b.make<PadOp>(value, none, high, none);
+  }
+
+  /// The first `width` columns of `value` [..., n].
+  static Value firstColumns(TensorBuilder &b, Value value, int64_t width) {
+    SmallVector<int64_t> limits(typeOf(value).getShape());
+    if (limits.back() == width)
+      return value;
+    limits.back() = width;
+    return b.make<SliceOp>(value, SmallVector<int64_t>(limits.size(), 0), limits,
+                           SmallVector<int64_t>(limits.size(), 1));
   }
 
   /// [batch, keys], true where a key is hidden; null if all are seen.
@@ -178,6 +217,9 @@ private:
     }
     return all;
   }
+
+  /// [heads], or null.
+  Value emitSinks(TensorBuilder &b) { return found.sink ? axes.arrange(b, *found.sink, {roles.heads()}) : Value(); }
 
   /// The sum of all terms over those of [batch, heads, queries, keys] on which one of them depends.
   Value emitBias(TensorBuilder &b, SmallVector<int64_t> &dims) {

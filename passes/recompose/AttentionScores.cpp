@@ -63,6 +63,17 @@ private:
         }
         return false;
       }
+      // Weights of all keys but those of sinks, which have no values.
+      SliceOp cut = dyn_cast_or_null<SliceOp>(op);
+      if (cut) {
+        Value whole = cut.getInput();
+        auto guard = whole.getDefiningOp<SelectOp>();
+        if (Value inner = guard ? withoutGuard(guard) : Value()) {
+          found.zeroRows = true;
+          whole = inner;
+        }
+        op = whole.getDefiningOp();
+      }
       found.softmax = op;
       if (auto softmax = dyn_cast_or_null<SoftmaxOp>(op)) {
         found.scores = with(view, softmax.getInput());
@@ -71,8 +82,36 @@ private:
       } else {
         return false;
       }
+      found.scores.value = unshifted(found.scores.value);
+      if (cut && !withoutSink(cut))
+        return false;
       return inOrder(found.scores) && throughZeroedRows();
     }
+  }
+
+  /// s of s - max(s): what all scores of a row lose changes no weight.
+  Value unshifted(Value scores) {
+    auto sub = scores.getDefiningOp<SubOp>();
+    return sub && isRowReduction(sub.getRhs(), ReduceKind::Max, sub.getLhs()) ? sub.getLhs() : scores;
+  }
+
+  /// Goes from scores and sinks, joined along the last dimension, to the scores, if `cut` leaves just their weights.
+  bool withoutSink(SliceOp cut) {
+    auto concat = found.scores.value.getDefiningOp<ConcatOp>();
+    int64_t last = typeOf(cut).getRank() - 1;
+    if (!concat || concat->getNumOperands() != 2 || static_cast<int64_t>(concat.getDim()) != last)
+      return false;
+    for (unsigned side : {0U, 1U}) {
+      Value scores = concat->getOperand(side), sink = concat->getOperand(1 - side);
+      if (typeOf(scores).getShape() != typeOf(cut).getShape() || typeOf(sink).getDimSize(last) != 1 ||
+          cut.getStarts()[last] != side || cut.getStrides()[last] != 1)
+        continue;
+      found.scores.value = scores;
+      found.sink = View{sink, found.scores.dims};
+      found.sink->dims.back().clear();
+      return true;
+    }
+    return false;
   }
 
   /// Dropout numbers its elements in the order [batch, heads, queries, keys].
@@ -131,8 +170,7 @@ private:
     auto exp = div ? div.getLhs().getDefiningOp<ExpOp>() : ExpOp();
     if (!exp || !isRowReduction(div.getRhs(), ReduceKind::Sum, exp.getResult()))
       return {};
-    auto sub = exp.getInput().getDefiningOp<SubOp>();
-    return sub && isRowReduction(sub.getRhs(), ReduceKind::Max, sub.getLhs()) ? sub.getLhs() : exp.getInput();
+    return unshifted(exp.getInput());
   }
 
   /// Whether `value` repeats along the last dimension the reduction of `of` over it.

@@ -23,10 +23,10 @@ class Writer {
 public:
   Writer(OpBuilder &builder, const AttentionStyle &style, ValueRange arguments)
       : s(style), b(builder, builder.getUnknownLoc()), heads(style.keyHeads * style.group), padding(arguments[3]),
-        bias(arguments[4]) {
-    query = split(arguments[0], s.queries, heads);
-    key = split(arguments[1], s.keys, s.keyHeads);
-    value = split(arguments[2], s.keys, s.keyHeads);
+        bias(arguments[4]), sink(arguments[5]) {
+    query = split(arguments[0], s.queries, heads, s.width);
+    key = split(arguments[1], s.keys, s.keyHeads, s.width);
+    value = split(arguments[2], s.keys, s.keyHeads, s.valueWidth);
   }
 
   Value write() {
@@ -45,14 +45,17 @@ public:
 
 private:
   /// [B, L, H D] -> [B, L, H, D]
-  Value split(Value v, int64_t length, int64_t count) { return b.reshape(v, {s.batch, length, count, s.width}); }
+  Value split(Value v, int64_t length, int64_t count, int64_t width) {
+    return b.reshape(v, {s.batch, length, count, width});
+  }
 
   /// Each key head once for every query head that reads it; [B, S, H, D].
   Value repeated(Value v) {
     if (s.group == 1)
       return v;
-    Value wide = b.broadcast(v, {s.batch, s.keys, s.keyHeads, s.group, s.width}, {0, 1, 2, 4});
-    return b.reshape(wide, {s.batch, s.keys, heads, s.width});
+    const int64_t width = typeOf(v).getShape().back();
+    Value wide = b.broadcast(v, {s.batch, s.keys, s.keyHeads, s.group, width}, {0, 1, 2, 4});
+    return b.reshape(wide, {s.batch, s.keys, heads, width});
   }
 
   Value scaledQuery(Value q) {
@@ -72,20 +75,20 @@ private:
           v = b.transpose(repeated(value), {0, 2, 1, 3});
     Value weights = softmax(masked(b.dot(q, scaledKey(k), {0, 1}, {0, 1}, {3}, {2})));
     Value out = b.dot(weights, v, {0, 1}, {0, 1}, {3}, {2});
-    return b.reshape(b.transpose(out, {0, 2, 1, 3}), {s.batch, s.queries, heads * s.width});
+    return b.reshape(b.transpose(out, {0, 2, 1, 3}), {s.batch, s.queries, heads * s.valueWidth});
   }
 
   /// Batch and heads as one dimension; the mask in between is added to four dimensions.
   Value merged() {
     auto merge = [&](Value v, int64_t length) {
-      return b.reshape(b.transpose(v, {0, 2, 1, 3}), {s.batch * heads, length, s.width});
+      return b.reshape(b.transpose(v, {0, 2, 1, 3}), {s.batch * heads, length, typeOf(v).getShape().back()});
     };
     Value q = scaledQuery(merge(query, s.queries)), k = b.transpose(scaledKey(merge(repeated(key), s.keys)), {0, 2, 1});
     Value scores = b.reshape(b.dot(q, k, {0}, {0}, {2}, {1}), {s.batch, heads, s.queries, s.keys});
     Value weights = b.reshape(softmax(masked(scores)), {s.batch * heads, s.queries, s.keys});
     Value out = b.dot(weights, merge(repeated(value), s.keys), {0}, {0}, {2}, {1});
-    out = b.transpose(b.reshape(out, {s.batch, heads, s.queries, s.width}), {0, 2, 1, 3});
-    return b.reshape(out, {s.batch, s.queries, heads * s.width});
+    out = b.transpose(b.reshape(out, {s.batch, heads, s.queries, s.valueWidth}), {0, 2, 1, 3});
+    return b.reshape(out, {s.batch, s.queries, heads * s.valueWidth});
   }
 
   /// Nothing moves before the products; keys stand left in the first.
@@ -93,7 +96,7 @@ private:
     Value scores = b.dot(scaledKey(repeated(key)), scaledQuery(query), {0, 2}, {0, 2}, {3}, {3}); // [B,H,S,T]
     Value weights = softmax(masked(b.transpose(scores, {0, 1, 3, 2})));
     Value out = b.dot(repeated(value), weights, {0, 2}, {0, 1}, {1}, {3}); // [B,H,D,T]
-    return b.reshape(b.transpose(out, {0, 3, 1, 2}), {s.batch, s.queries, heads * s.width});
+    return b.reshape(b.transpose(out, {0, 3, 1, 2}), {s.batch, s.queries, heads * s.valueWidth});
   }
 
   /// Groups of queries against one key head: [B, Hkv, G, T, D] and [B, S, Hkv, D].
@@ -103,7 +106,7 @@ private:
     scores = b.reshape(b.transpose(scores, {0, 1, 3, 2, 4}), {s.batch, heads, s.queries, s.keys});
     Value weights = b.reshape(softmax(masked(scores)), {s.batch, s.keyHeads, s.group, s.queries, s.keys});
     Value out = b.dot(weights, value, {0, 1}, {0, 2}, {4}, {1}); // [B,Hkv,G,T,D]
-    return b.reshape(b.transpose(out, {0, 3, 1, 2, 4}), {s.batch, s.queries, heads * s.width});
+    return b.reshape(b.transpose(out, {0, 3, 1, 2, 4}), {s.batch, s.queries, heads * s.valueWidth});
   }
 
   RankedTensorType matrix(Type element) { return RankedTensorType::get({s.queries, s.keys}, element); }
@@ -163,6 +166,18 @@ private:
   }
 
   Value softmax(Value scores) {
+    if (s.sink) {
+      Value each = b.broadcast(sink, {s.batch, heads, s.queries, 1}, {1});
+      Value weights = weightsOf(b.make<ConcatOp>(ValueRange{scores, each}, 3));
+      return b.make<SliceOp>(weights, ArrayRef<int64_t>{0, 0, 0, 0}, typeOf(scores).getShape(),
+                             ArrayRef<int64_t>{1, 1, 1, 1});
+    }
+    return weightsOf(scores);
+  }
+
+  Value weightsOf(Value scores) {
+    if (s.shifted)
+      scores = b.sub(scores, b.broadcastRows(b.reduceLast(ReduceKind::Max, scores), scores));
     if (s.softmax == AttentionStyle::Coarse)
       return b.make<SoftmaxOp>(scores);
     if (s.softmax == AttentionStyle::Guarded) {
@@ -180,7 +195,7 @@ private:
   const AttentionStyle &s;
   TensorBuilder b;
   int64_t heads;
-  Value query, key, value, padding, bias;
+  Value query, key, value, padding, bias, sink;
 };
 
 } // namespace
@@ -199,15 +214,19 @@ AttentionStyle AttentionStyle::random(std::mt19937 &engine) {
   style.softmax = static_cast<Softmax>(pick(4));
   style.mask = static_cast<Mask>(pick(kMasks));
   style.capped = pick(4) == 0;
+  style.valueWidth = style.width + pick(3) % 2;
+  style.sink = pick(4) == 0;
+  style.shifted = pick(4) == 0;
   return style;
 }
 
 std::string AttentionStyle::name() const {
   std::string text;
-  for (int64_t x : {batch, queries, keys, keyHeads, group, width})
+  for (int64_t x : {batch, queries, keys, keyHeads, group, width, valueWidth})
     text += std::to_string(x) + " ";
   return text + "layout " + std::to_string(layout) + " scaling " + std::to_string(scaling) + " softmax " +
-         std::to_string(softmax) + " mask " + std::to_string(mask) + (capped ? " capped" : "");
+         std::to_string(softmax) + " mask " + std::to_string(mask) + (capped ? " capped" : "") + (sink ? " sink" : "") +
+         (shifted ? " shifted" : "");
 }
 
 OwningOpRef<ModuleOp> attentionModule(MLIRContext &context, const AttentionStyle &style) {
@@ -217,16 +236,18 @@ OwningOpRef<ModuleOp> attentionModule(MLIRContext &context, const AttentionStyle
   auto tensor = [&](ArrayRef<int64_t> shape) { return RankedTensorType::get(shape, f64); };
   int64_t heads = style.keyHeads * style.group;
   Type query = tensor({style.batch, style.queries, heads * style.width}),
-       key = tensor({style.batch, style.keys, style.keyHeads * style.width});
-  SmallVector<Type> arguments = {query, key, key, tensor({style.batch, style.keys}),
-                                 tensor({heads, style.queries, style.keys})};
+       key = tensor({style.batch, style.keys, style.keyHeads * style.width}),
+       value = tensor({style.batch, style.keys, style.keyHeads * style.valueWidth}),
+       result = tensor({style.batch, style.queries, heads * style.valueWidth});
+  SmallVector<Type> arguments = {
+      query,          key, value, tensor({style.batch, style.keys}), tensor({heads, style.queries, style.keys}),
+      tensor({heads})};
   builder.setInsertionPointToEnd(module->getBody());
   auto function =
-      func::FuncOp::create(builder, builder.getUnknownLoc(), "f", builder.getFunctionType(arguments, query));
+      func::FuncOp::create(builder, builder.getUnknownLoc(), "f", builder.getFunctionType(arguments, result));
   Block *block = function.addEntryBlock();
   builder.setInsertionPointToEnd(block);
-  Value result = Writer(builder, style, block->getArguments()).write();
-  func::ReturnOp::create(builder, builder.getUnknownLoc(), result);
+  func::ReturnOp::create(builder, builder.getUnknownLoc(), Writer(builder, style, block->getArguments()).write());
   return module;
 }
 

@@ -33,12 +33,14 @@ struct AttentionStyle {
     Distances,        ///< ALiBi: a constant per head and distance, and a causal mask
     kMasks
   };
-  int64_t batch, queries, keys, keyHeads, group, width;
+  int64_t batch, queries, keys, keyHeads, group, width, valueWidth;
   Layout layout;
   Scaling scaling;
   Softmax softmax;
   Mask mask;
   bool capped;
+  bool sink;    ///< one more score for each head, whose weight is cut off
+  bool shifted; ///< scores lose their maximum before the softmax
 
   static AttentionStyle random(std::mt19937 &engine);
   std::string name() const;
@@ -48,8 +50,8 @@ struct AttentionStyle {
   }
 };
 
-/// A module with @f(query [B,T,H D], key and value [B,S,Hkv D], padding [B,S] of ones and zeros, bias [H,T,S]) in
-/// float64, which returns [B,T,H D].
+/// A module with @f(query [B,T,H D], key [B,S,Hkv D], value [B,S,Hkv V], padding [B,S] of ones and zeros, bias [H,T,S],
+/// sink [H]) in float64, which returns [B,T,H V].
 mlir::OwningOpRef<mlir::ModuleOp> attentionModule(mlir::MLIRContext &context, const AttentionStyle &style);
 
 } // namespace moe::test

@@ -121,7 +121,7 @@ std::vector<HostTensor> inputsOf(const AttentionStyle &style, ModuleOp module, u
 // to the wrong dimensions: all of them show here.
 TEST(RecomposeRandom, AttentionStaysWhatItIs) {
   std::mt19937 engine(20240611);
-  for (int i = 0; i < 240; ++i) {
+  for (int i = 0; i < 400; ++i) {
     AttentionStyle style = AttentionStyle::random(engine);
     SCOPED_TRACE(style.name());
     IrContext ir;
@@ -141,6 +141,7 @@ TEST(RecomposeRandom, AttentionStaysWhatItIs) {
                                                             style.mask == AttentionStyle::Distances);
       EXPECT_NEAR(attention.getSoftcap().convertToDouble(), style.capped ? 1.3 : 0, 1e-12);
       EXPECT_EQ(typeOf(attention.getKey()).getDimSize(2), style.keyHeads);
+      EXPECT_EQ(static_cast<bool>(attention.getSinks()), style.sink);
     });
     EXPECT_EQ(count, 1);
     expectSame(resultsAndGradients(*module, inputs), resultsAndGradients(*coarse, inputs));

@@ -188,10 +188,12 @@ func.func @weights_used_twice(%q: tensor<2x3x4x5xf32>, %k: tensor<2x3x6x5xf32>, 
   return %y, %w : tensor<2x3x4x5xf32>, tensor<2x3x4x6xf32>
 }
 
-// Values are wider than keys.
+// Values are wider than keys: queries and keys get columns of zeros, which add nothing to the scores.
 // CHECK-LABEL: @wide_values
-// CHECK-NOT: moe.attention
-// CHECK: moe.softmax
+// CHECK-COUNT-2: moe.pad {{.*}}x7xf32>
+// CHECK: moe.attention {{.*}} {scale
+// CHECK-NOT: {{moe.softmax|moe.slice}}
+// CHECK: return
 func.func @wide_values(%q: tensor<2x3x4x5xf32>, %k: tensor<2x3x6x5xf32>, %v: tensor<2x3x6x7xf32>) -> tensor<2x3x4x7xf32> {
   %s = moe.dot %q, %k {lhs_batch = array<i64: 0, 1>, rhs_batch = array<i64: 0, 1>, lhs_contract = array<i64: 3>, rhs_contract = array<i64: 3>} : (tensor<2x3x4x5xf32>, tensor<2x3x6x5xf32>) -> tensor<2x3x4x6xf32>
   %w = moe.softmax %s : (tensor<2x3x4x6xf32>) -> tensor<2x3x4x6xf32>
@@ -279,4 +281,91 @@ func.func @dropout_in_another_order(%q: tensor<2x3x4x5xf32>, %k: tensor<2x3x6x5x
   %e = moe.transpose %d {permutation = array<i64: 0, 2, 1, 3>} : (tensor<2x4x3x6xf32>) -> tensor<2x3x4x6xf32>
   %y = moe.dot %e, %v {lhs_batch = array<i64: 0, 1>, rhs_batch = array<i64: 0, 1>, lhs_contract = array<i64: 3>, rhs_contract = array<i64: 2>} : (tensor<2x3x4x6xf32>, tensor<2x3x6x5xf32>) -> tensor<2x3x4x5xf32>
   return %y : tensor<2x3x4x5xf32>
+}
+
+// One more score for each head, whose weight is cut off: an attention sink, on either side of the scores. Scores lose
+// their maximum before the softmax, which changes no weight.
+// CHECK-LABEL: @sinks
+// CHECK-SAME: %[[S:[a-z0-9]*]]: tensor<3xf32>)
+// CHECK: moe.attention {{.*}} sinks %[[S]] {scale
+// CHECK-NOT: moe.softmax
+// CHECK: return
+func.func @sinks(%q: tensor<2x3x4x5xf32>, %k: tensor<2x3x6x5xf32>, %v: tensor<2x3x6x5xf32>, %f: tensor<3xf32>) -> tensor<2x3x4x5xf32> {
+  %s = moe.dot %q, %k {lhs_batch = array<i64: 0, 1>, rhs_batch = array<i64: 0, 1>, lhs_contract = array<i64: 3>, rhs_contract = array<i64: 3>} : (tensor<2x3x4x5xf32>, tensor<2x3x6x5xf32>) -> tensor<2x3x4x6xf32>
+  %fw = moe.broadcast %f {dims = array<i64: 1>} : (tensor<3xf32>) -> tensor<2x3x4x1xf32>
+  %c = moe.concat %s, %fw {dim = 3 : i64} : (tensor<2x3x4x6xf32>, tensor<2x3x4x1xf32>) -> tensor<2x3x4x7xf32>
+  %m = moe.reduce %c {dims = array<i64: 3>, kind = 1 : i32} : (tensor<2x3x4x7xf32>) -> tensor<2x3x4xf32>
+  %mw = moe.broadcast %m {dims = array<i64: 0, 1, 2>} : (tensor<2x3x4xf32>) -> tensor<2x3x4x7xf32>
+  %d = moe.sub %c, %mw : (tensor<2x3x4x7xf32>, tensor<2x3x4x7xf32>) -> tensor<2x3x4x7xf32>
+  %w = moe.softmax %d : (tensor<2x3x4x7xf32>) -> tensor<2x3x4x7xf32>
+  %p = moe.slice %w {starts = array<i64: 0, 0, 0, 0>, limits = array<i64: 2, 3, 4, 6>, strides = array<i64: 1, 1, 1, 1>} : (tensor<2x3x4x7xf32>) -> tensor<2x3x4x6xf32>
+  %y = moe.dot %p, %v {lhs_batch = array<i64: 0, 1>, rhs_batch = array<i64: 0, 1>, lhs_contract = array<i64: 3>, rhs_contract = array<i64: 2>} : (tensor<2x3x4x6xf32>, tensor<2x3x6x5xf32>) -> tensor<2x3x4x5xf32>
+  return %y : tensor<2x3x4x5xf32>
+}
+
+// CHECK-LABEL: @sinks_first
+// CHECK-SAME: %[[S:[a-z0-9]*]]: tensor<3xf32>)
+// CHECK: moe.attention {{.*}} sinks %[[S]] {scale
+// CHECK-NOT: moe.softmax
+// CHECK: return
+func.func @sinks_first(%q: tensor<2x3x4x5xf32>, %k: tensor<2x3x6x5xf32>, %v: tensor<2x3x6x5xf32>, %f: tensor<3xf32>) -> tensor<2x3x4x5xf32> {
+  %s = moe.dot %q, %k {lhs_batch = array<i64: 0, 1>, rhs_batch = array<i64: 0, 1>, lhs_contract = array<i64: 3>, rhs_contract = array<i64: 3>} : (tensor<2x3x4x5xf32>, tensor<2x3x6x5xf32>) -> tensor<2x3x4x6xf32>
+  %fw = moe.broadcast %f {dims = array<i64: 1>} : (tensor<3xf32>) -> tensor<2x3x4x1xf32>
+  %c = moe.concat %fw, %s {dim = 3 : i64} : (tensor<2x3x4x1xf32>, tensor<2x3x4x6xf32>) -> tensor<2x3x4x7xf32>
+  %w = moe.softmax %c : (tensor<2x3x4x7xf32>) -> tensor<2x3x4x7xf32>
+  %p = moe.slice %w {starts = array<i64: 0, 0, 0, 1>, limits = array<i64: 2, 3, 4, 7>, strides = array<i64: 1, 1, 1, 1>} : (tensor<2x3x4x7xf32>) -> tensor<2x3x4x6xf32>
+  %y = moe.dot %p, %v {lhs_batch = array<i64: 0, 1>, rhs_batch = array<i64: 0, 1>, lhs_contract = array<i64: 3>, rhs_contract = array<i64: 2>} : (tensor<2x3x4x6xf32>, tensor<2x3x6x5xf32>) -> tensor<2x3x4x5xf32>
+  return %y : tensor<2x3x4x5xf32>
+}
+
+// A sink that is the weight which is left, not the one that is cut off; and sinks that queries have, not heads.
+// CHECK-LABEL: @other_weights_cut
+// CHECK-NOT: moe.attention
+// CHECK: moe.softmax
+func.func @other_weights_cut(%q: tensor<2x3x4x5xf32>, %k: tensor<2x3x6x5xf32>, %v: tensor<2x3x6x5xf32>, %f: tensor<3xf32>) -> tensor<2x3x4x5xf32> {
+  %s = moe.dot %q, %k {lhs_batch = array<i64: 0, 1>, rhs_batch = array<i64: 0, 1>, lhs_contract = array<i64: 3>, rhs_contract = array<i64: 3>} : (tensor<2x3x4x5xf32>, tensor<2x3x6x5xf32>) -> tensor<2x3x4x6xf32>
+  %fw = moe.broadcast %f {dims = array<i64: 1>} : (tensor<3xf32>) -> tensor<2x3x4x1xf32>
+  %c = moe.concat %s, %fw {dim = 3 : i64} : (tensor<2x3x4x6xf32>, tensor<2x3x4x1xf32>) -> tensor<2x3x4x7xf32>
+  %w = moe.softmax %c : (tensor<2x3x4x7xf32>) -> tensor<2x3x4x7xf32>
+  %p = moe.slice %w {starts = array<i64: 0, 0, 0, 1>, limits = array<i64: 2, 3, 4, 7>, strides = array<i64: 1, 1, 1, 1>} : (tensor<2x3x4x7xf32>) -> tensor<2x3x4x6xf32>
+  %y = moe.dot %p, %v {lhs_batch = array<i64: 0, 1>, rhs_batch = array<i64: 0, 1>, lhs_contract = array<i64: 3>, rhs_contract = array<i64: 2>} : (tensor<2x3x4x6xf32>, tensor<2x3x6x5xf32>) -> tensor<2x3x4x5xf32>
+  return %y : tensor<2x3x4x5xf32>
+}
+
+// CHECK-LABEL: @sinks_of_queries
+// CHECK-NOT: moe.attention
+// CHECK: moe.softmax
+func.func @sinks_of_queries(%q: tensor<2x3x4x5xf32>, %k: tensor<2x3x6x5xf32>, %v: tensor<2x3x6x5xf32>, %f: tensor<4xf32>) -> tensor<2x3x4x5xf32> {
+  %s = moe.dot %q, %k {lhs_batch = array<i64: 0, 1>, rhs_batch = array<i64: 0, 1>, lhs_contract = array<i64: 3>, rhs_contract = array<i64: 3>} : (tensor<2x3x4x5xf32>, tensor<2x3x6x5xf32>) -> tensor<2x3x4x6xf32>
+  %fw = moe.broadcast %f {dims = array<i64: 2>} : (tensor<4xf32>) -> tensor<2x3x4x1xf32>
+  %c = moe.concat %s, %fw {dim = 3 : i64} : (tensor<2x3x4x6xf32>, tensor<2x3x4x1xf32>) -> tensor<2x3x4x7xf32>
+  %w = moe.softmax %c : (tensor<2x3x4x7xf32>) -> tensor<2x3x4x7xf32>
+  %p = moe.slice %w {starts = array<i64: 0, 0, 0, 0>, limits = array<i64: 2, 3, 4, 6>, strides = array<i64: 1, 1, 1, 1>} : (tensor<2x3x4x7xf32>) -> tensor<2x3x4x6xf32>
+  %y = moe.dot %p, %v {lhs_batch = array<i64: 0, 1>, rhs_batch = array<i64: 0, 1>, lhs_contract = array<i64: 3>, rhs_contract = array<i64: 2>} : (tensor<2x3x4x6xf32>, tensor<2x3x6x5xf32>) -> tensor<2x3x4x5xf32>
+  return %y : tensor<2x3x4x5xf32>
+}
+
+// Latent attention: values are narrower than keys, and get columns of zeros.
+// CHECK-LABEL: @narrow_values
+// CHECK: %[[V:.*]] = moe.pad {{.*}}high = array<i64: 0, 0, 0, 2>{{.*}} -> tensor<2x6x3x5xf32>
+// CHECK: %[[Y:.*]], %{{.*}} = moe.attention %{{.*}}, %{{.*}}, %[[V]] {scale
+// CHECK: moe.slice %[[Y]] {limits = array<i64: 2, 4, 3, 3>
+// CHECK-NOT: moe.softmax
+// CHECK: return
+func.func @narrow_values(%q: tensor<2x3x4x5xf32>, %k: tensor<2x3x6x5xf32>, %v: tensor<2x3x6x3xf32>) -> tensor<2x3x4x3xf32> {
+  %s = moe.dot %q, %k {lhs_batch = array<i64: 0, 1>, rhs_batch = array<i64: 0, 1>, lhs_contract = array<i64: 3>, rhs_contract = array<i64: 3>} : (tensor<2x3x4x5xf32>, tensor<2x3x6x5xf32>) -> tensor<2x3x4x6xf32>
+  %w = moe.softmax %s : (tensor<2x3x4x6xf32>) -> tensor<2x3x4x6xf32>
+  %y = moe.dot %w, %v {lhs_batch = array<i64: 0, 1>, rhs_batch = array<i64: 0, 1>, lhs_contract = array<i64: 3>, rhs_contract = array<i64: 2>} : (tensor<2x3x4x6xf32>, tensor<2x3x6x3xf32>) -> tensor<2x3x4x3xf32>
+  return %y : tensor<2x3x4x3xf32>
+}
+
+// Where they would more than double it is no gain.
+// CHECK-LABEL: @narrower_values
+// CHECK-NOT: moe.attention
+// CHECK: moe.softmax
+func.func @narrower_values(%q: tensor<2x3x4x5xf32>, %k: tensor<2x3x6x5xf32>, %v: tensor<2x3x6x2xf32>) -> tensor<2x3x4x2xf32> {
+  %s = moe.dot %q, %k {lhs_batch = array<i64: 0, 1>, rhs_batch = array<i64: 0, 1>, lhs_contract = array<i64: 3>, rhs_contract = array<i64: 3>} : (tensor<2x3x4x5xf32>, tensor<2x3x6x5xf32>) -> tensor<2x3x4x6xf32>
+  %w = moe.softmax %s : (tensor<2x3x4x6xf32>) -> tensor<2x3x4x6xf32>
+  %y = moe.dot %w, %v {lhs_batch = array<i64: 0, 1>, rhs_batch = array<i64: 0, 1>, lhs_contract = array<i64: 3>, rhs_contract = array<i64: 2>} : (tensor<2x3x4x6xf32>, tensor<2x3x6x2xf32>) -> tensor<2x3x4x2xf32>
+  return %y : tensor<2x3x4x2xf32>
 }
