@@ -39,12 +39,11 @@ const std::vector<const OpEntry *> &entries(llvm::StringRef domain, llvm::String
 } // namespace
 
 std::vector<llvm::ArrayRef<OpEntry>> opTables() {
-  return {
-      elementwiseOps(), constantOps(),      shapeOps(),         indexOps(),     reductionOps(), matrixOps(),
-      networkOps(),     gatherScatterOps(), orderOps(),         einsumOps(),    sequenceOps(),  controlOps(),
-      roundingOps(),    activationOps(),    normalizationOps(), attentionOps(), padOps(),       pixelOps(),
-      convolutionOps(), trigonometricOps(), lossOps(),          moecOps(),      contribOps(),   contribAttentionOps(),
-      contribMoeOps()};
+  return {elementwiseOps(),      constantOps(),      shapeOps(),         indexOps(),     reductionOps(), matrixOps(),
+          networkOps(),          gatherScatterOps(), orderOps(),         einsumOps(),    sequenceOps(),  controlOps(),
+          roundingOps(),         activationOps(),    normalizationOps(), attentionOps(), padOps(),       pixelOps(),
+          convolutionOps(),      poolOps(),          trigonometricOps(), lossOps(),      moecOps(),      contribOps(),
+          contribAttentionOps(), contribMoeOps()};
 }
 
 const OpEntry *findOp(llvm::StringRef domain, llvm::StringRef name, int64_t opset) {

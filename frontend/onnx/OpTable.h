@@ -44,6 +44,7 @@ llvm::ArrayRef<OpEntry> padOps();
 llvm::ArrayRef<OpEntry> pixelOps();
 llvm::ArrayRef<OpEntry> trigonometricOps();
 llvm::ArrayRef<OpEntry> convolutionOps();
+llvm::ArrayRef<OpEntry> poolOps();
 llvm::ArrayRef<OpEntry> lossOps();
 llvm::ArrayRef<OpEntry> moecOps();
 llvm::ArrayRef<OpEntry> contribOps();

@@ -29,7 +29,7 @@ warnings.filterwarnings("ignore")
 OPERATORS = set("""
     Abs Add And ArgMax ArgMin BitShift BitwiseAnd BitwiseNot BitwiseOr BitwiseXor Cast CastLike Ceil Celu Clip Concat Constant
     ConstantOfShape Cos CumSum Div Dropout Einsum Elu Equal Erf Exp Expand Flatten Floor Gather GatherElements GatherND Gelu
-    DepthToSpace GlobalAveragePool GlobalMaxPool SpaceToDepth
+    AveragePool DepthToSpace GlobalAveragePool GlobalMaxPool MaxPool SpaceToDepth
     Acos Acosh Asin Asinh Atan Atanh Cosh Sinh Tan
     Attention BatchNormalization CausalConvWithState LinearAttention Conv EyeLike GroupNormalization InstanceNormalization LpNormalization MeanVarianceNormalization
     NegativeLogLikelihoodLoss Pad RMSNormalization RotaryEmbedding SwiGLU Tile Gemm Greater GreaterOrEqual HardSigmoid HardSwish Hardmax Identity If IsInf IsNaN LayerNormalization LeakyRelu Less
@@ -45,6 +45,7 @@ OPERATORS = set("""
 SKIPS = {
     r"training_dropout(?!.*zero_ratio)": "draws numbers",
     r"batchnorm.*training": "changes its statistics while training: no function of its operands",
+    r"maxpool_with_argmax": "says where the maxima lie, which no model that is trained asks for",
     r"scan_sum": "a Scan of opset 8, over batches",
     r"dropout.*_old": "has no training_mode, and exporters write a Dropout of that opset for training only",
 }
