@@ -11,7 +11,8 @@ from torch import nn
 WORDS, BATCH, LENGTH, WIDTH, HEADS, LAYERS = 96, 3, 20, 32, 4, 2
 NO_DROPOUT = {"dropout", "attention_dropout", "activation_dropout", "hidden_dropout", "hidden_dropout_prob", "attention_probs_dropout_prob",
               "dropout_rate", "embedding_dropout", "resid_pdrop", "embd_pdrop", "attn_pdrop", "mlp_dropout", "classifier_dropout",
-              "residual_dropout", "embd_dropout", "summary_first_dropout"}  # fmt: skip
+              "residual_dropout", "embd_dropout", "summary_first_dropout", "feat_proj_dropout", "final_dropout", "layerdrop",
+              "encoder_layerdrop", "decoder_layerdrop", "moe_token_dropout"}  # fmt: skip
 
 
 class Outputs(nn.Module):
@@ -125,6 +126,16 @@ ENCODER = DECODER | {"type_vocab_size": 2}
 PAIR = ("input_ids", "attention_mask", "decoder_input_ids")
 T5 = {"vocab_size": WORDS, "d_model": WIDTH, "d_kv": 8, "d_ff": 56, "num_layers": LAYERS, "num_heads": HEADS, "relative_attention_num_buckets": 8,
       "relative_attention_max_distance": 16}  # fmt: skip
+# Tokens with a meaning, which some defaults put beyond the vocabulary.
+SPECIAL = {"pad_token_id": 0, "bos_token_id": 1, "eos_token_id": 2}
+HEADS_OF_8 = GROUPED | SPECIAL | {"head_dim": 8}
+# One layer of a window, one without.
+WINDOWED = HEADS_OF_8 | {"sliding_window": 7, "layer_types": ["sliding_attention", "full_attention"]}
+BART = {"vocab_size": WORDS, "d_model": WIDTH, "encoder_layers": LAYERS, "decoder_layers": LAYERS, "encoder_attention_heads": HEADS,
+        "decoder_attention_heads": HEADS, "encoder_ffn_dim": 56, "decoder_ffn_dim": 56, "max_position_embeddings": 64,
+        "decoder_start_token_id": 2} | SPECIAL  # fmt: skip
+GEMMA = {"query_pre_attn_scalar": 8, "sliding_window": 7}
+PADDED = ("input_ids", "attention_mask")
 
 ARCHITECTURES = [
     Architecture("t5", "T5ForConditionalGeneration", T5 | {"feed_forward_proj": "gated-gelu"}, PAIR, pairs, attention="eager", symbolic=True),
@@ -160,4 +171,42 @@ ARCHITECTURES = [
                  "encoder_attention_heads": HEADS, "decoder_attention_heads": HEADS, "encoder_ffn_dim": 56, "decoder_ffn_dim": 56, "max_source_positions": LENGTH,
                  "max_target_positions": 32, "pad_token_id": 0, "bos_token_id": 1, "eos_token_id": 2, "decoder_start_token_id": 1},
                  ("input_features", "decoder_input_ids"), speech, symbolic=True),
+    # Experts
+    Architecture("mixtral-window", "MixtralForCausalLM", GROUPED | {"num_local_experts": 6, "num_experts_per_tok": 2, "sliding_window": 6},
+                 experts="batched_mm", symbolic=True),
+    Architecture("qwen3-moe", "Qwen3MoeForCausalLM", HEADS_OF_8 | {"moe_intermediate_size": 24, "num_experts": 6, "num_experts_per_tok": 2}, experts="batched_mm"),
+    Architecture("granitemoe", "GraniteMoeForCausalLM", GROUPED | SPECIAL | {"num_local_experts": 6, "num_experts_per_tok": 2, "attention_multiplier": 0.3,
+                 "residual_multiplier": 0.5, "embedding_multiplier": 2.0, "logits_scaling": 1.5}, experts="batched_mm"),
+    Architecture("ernie-moe", "Ernie4_5_MoeForCausalLM", HEADS_OF_8 | {"moe_intermediate_size": 24, "moe_num_experts": 6, "moe_k": 2, "moe_num_shared_experts": 1,
+                                                                       "moe_layer_start_index": 1}, experts="batched_mm"),
+    Architecture("glm4-moe", "Glm4MoeForCausalLM", HEADS_OF_8 | {"moe_intermediate_size": 24, "n_routed_experts": 8, "n_group": 2, "topk_group": 1,
+                 "num_experts_per_tok": 2, "first_k_dense_replace": 1, "partial_rotary_factor": 0.5, "use_qk_norm": True}, experts="batched_mm"),
+    Architecture("minimax", "MiniMaxForCausalLM", HEADS_OF_8 | {"num_local_experts": 6, "num_experts_per_tok": 2, "block_size": 8,
+                                                                "layer_types": ["linear_attention", "full_attention"]}, experts="batched_mm"),
+    # Decoders
+    Architecture("cohere2", "Cohere2ForCausalLM", WINDOWED),
+    Architecture("olmo3", "Olmo3ForCausalLM", WINDOWED),
+    Architecture("gemma3n", "Gemma3nForCausalLM", WINDOWED | {"vocab_size_per_layer_input": WORDS, "hidden_size_per_layer_input": 8, "laurel_rank": 8,
+                                                              "num_kv_shared_layers": 0, "activation_sparsity_pattern": [0.0, 0.0]}),
+    Architecture("persimmon", "PersimmonForCausalLM", DECODER | SPECIAL | {"partial_rotary_factor": 0.5, "qk_layernorm": True}),
+    Architecture("mpt", "MptForCausalLM", {"vocab_size": WORDS, "d_model": WIDTH, "n_heads": HEADS, "n_layers": LAYERS, "max_seq_len": 64, "expansion_ratio": 2},
+                 attention="eager"),
+    Architecture("gpt-neo", "GPTNeoForCausalLM", {"vocab_size": WORDS, "hidden_size": WIDTH, "num_layers": LAYERS, "num_heads": HEADS, "intermediate_size": 56,
+                 "attention_types": [[["global", "local"], 1]], "window_size": 6, "max_position_embeddings": 64} | SPECIAL, PADDED, padded_next_word, attention="eager"),
+    Architecture("ctrl", "CTRLLMHeadModel", {"vocab_size": WORDS, "n_embd": WIDTH, "dff": 56, "n_layer": LAYERS, "n_head": HEADS, "n_positions": 64}),
+    # Encoders
+    Architecture("deberta1", "DebertaForMaskedLM", DECODER | {"relative_attention": True, "pos_att_type": ["p2c", "c2p"], "max_relative_positions": 12,
+                                                              "position_biased_input": False, "type_vocab_size": 0}, PADDED, masked_words, attention="eager"),
+    Architecture("convbert", "ConvBertForMaskedLM", ENCODER | {"embedding_size": WIDTH, "head_ratio": 2, "conv_kernel_size": 3}, PADDED, masked_words, attention="eager"),
+    Architecture("roformer", "RoFormerForMaskedLM", ENCODER | {"embedding_size": WIDTH, "rotary_value": False}, PADDED, masked_words, attention="eager"),
+    Architecture("xlm", "XLMWithLMHeadModel", {"vocab_size": WORDS, "emb_dim": WIDTH, "n_layers": LAYERS, "n_heads": HEADS, "max_position_embeddings": 64, "pad_index": 0},
+                 PADDED, masked_words, attention="eager"),
+    Architecture("funnel", "FunnelForMaskedLM", {"vocab_size": WORDS, "d_model": WIDTH, "n_head": HEADS, "d_head": 8, "d_inner": 56, "block_sizes": [1, 1],
+                                                 "num_decoder_layers": 1}, PADDED, masked_words, attention="eager"),
+    # Encoders with decoders
+    Architecture("m2m100", "M2M100ForConditionalGeneration", BART, PAIR, pairs, symbolic=True),
+    Architecture("umt5", "UMT5ForConditionalGeneration", T5 | {"feed_forward_proj": "gated-gelu"}, PAIR, pairs, attention="eager"),
+    Architecture("longt5", "LongT5ForConditionalGeneration", T5 | {"local_radius": 4, "encoder_attention_type": "local"}, PAIR, pairs, attention="eager"),
+    Architecture("t5gemma", "T5GemmaForConditionalGeneration", {"encoder": HEADS_OF_8 | GEMMA, "decoder": HEADS_OF_8 | GEMMA, "vocab_size": WORDS},
+                 PAIR, pairs, attention="eager"),
 ]  # fmt: skip
