@@ -12,7 +12,7 @@ WORDS, BATCH, LENGTH, WIDTH, HEADS, LAYERS = 96, 3, 20, 32, 4, 2
 NO_DROPOUT = {"dropout", "attention_dropout", "activation_dropout", "hidden_dropout", "hidden_dropout_prob", "attention_probs_dropout_prob",
               "dropout_rate", "embedding_dropout", "resid_pdrop", "embd_pdrop", "attn_pdrop", "mlp_dropout", "classifier_dropout",
               "residual_dropout", "embd_dropout", "summary_first_dropout", "feat_proj_dropout", "final_dropout", "layerdrop",
-              "encoder_layerdrop", "decoder_layerdrop", "moe_token_dropout"}  # fmt: skip
+              "encoder_layerdrop", "decoder_layerdrop", "drop_path_rate", "moe_token_dropout"}  # fmt: skip
 
 
 class Outputs(nn.Module):
