@@ -165,9 +165,14 @@ struct DifferentiatePass : impl::DifferentiateBase<DifferentiatePass> {
 
     auto terminator = cast<func::ReturnOp>(step.getBody().front().getTerminator());
     std::optional<unsigned> lossIndex = findResult(step, training.loss);
-    if (!lossIndex)
-      return forward.emitError() << "the model has no output '" << training.loss
-                                 << "' to minimise; outputs: " << resultNames(step);
+    if (!lossIndex) {
+      InFlightDiagnostic error = forward.emitError() << "the model has no output '" << training.loss
+                                                     << "' to minimise; outputs: " << resultNames(step);
+      error.attachNote()
+          << "try: --set loss.output=NAME, or --set 'loss.cross_entropy={logits: logits, labels: labels}' "
+             "(keys of the recipe)";
+      return error;
+    }
     Value loss = terminator.getOperand(*lossIndex);
     if (typeOf(loss).getNumElements() != 1 || !isa<FloatType>(typeOf(loss).getElementType()))
       return forward.emitError() << "the loss '" << training.loss << "' must be one floating-point number, but it is "

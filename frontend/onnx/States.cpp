@@ -395,9 +395,11 @@ void StateTable::report(std::vector<Diagnostic> &diagnostics) const {
         users += (users.empty() ? "" : ", ") + nodeName(node) + " (" + node.op_type() + ")";
     list += "\n  " + tensor->name() + " " + shapeText(*tensor) + " used by " + users;
   }
-  diagnostics.push_back({"it is not known whether these tensors are trained:" + list, model.path(),
-                         "the file does not tell weights from masks and tables",
-                         "say so in the recipe: parameters: {default: train, freeze: [PATTERNS]}"});
+  diagnostics.push_back(
+      {"it is not known whether these tensors are trained:" + list, model.path(),
+       "the file does not tell weights from masks and tables",
+       "export with torch.onnx.export(…, optimize=False), which keeps PyTorch's parameters apart, or say "
+       "so in the recipe: parameters: {default: train, freeze: [PATTERNS]}"});
 }
 
 } // namespace moe::frontend

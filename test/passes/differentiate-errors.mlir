@@ -22,7 +22,8 @@ module {
 
 // The outputs there are help to correct the recipe.
 module attributes {moe.training = {loss = "cost"}} {
-  // expected-error@+1 {{the model has no output 'cost' to minimise; outputs: loss, logits}}
+  // expected-error@+2 {{the model has no output 'cost' to minimise; outputs: loss, logits}}
+  // expected-note@+1 {{try: --set loss.output=NAME}}
   func.func @forward(%x: tensor<f32> {moe.name = "x"}) -> (tensor<f32> {moe.name = "loss"}, tensor<f32> {moe.name = "logits"}) attributes {moe.program = "forward"} {
     return %x, %x : tensor<f32>, tensor<f32>
   }

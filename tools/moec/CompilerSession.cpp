@@ -10,7 +10,6 @@
 #include "frontend/onnx/Import.h"
 #include "ir/Dialect.h"
 #include "mlir/Dialect/Func/IR/FuncOps.h"
-#include "mlir/IR/Diagnostics.h"
 #include "mlir/IR/Verifier.h"
 #include "llvm/Support/FileSystem.h"
 #include "llvm/Support/Format.h"
@@ -65,6 +64,22 @@ std::vector<Diagnostic> CompileFlags::check() const {
   return found;
 }
 
+Diagnostic fromMlir(mlir::Diagnostic &diagnostic) {
+  Diagnostic result{diagnostic.str(), {}, {}, {}};
+  if (auto name = dyn_cast<NameLoc>(diagnostic.getLocation()))
+    result.where = name.getName().str();
+  else if (!isa<UnknownLoc>(diagnostic.getLocation()))
+    llvm::raw_string_ostream(result.where) << diagnostic.getLocation();
+  for (mlir::Diagnostic &note : diagnostic.getNotes()) {
+    std::string text = note.str();
+    if (StringRef remedy = text; remedy.consume_front("try: "))
+      result.remedy = remedy.str();
+    else
+      result.why += (result.why.empty() ? "" : "\n") + text;
+  }
+  return result;
+}
+
 int report(const std::vector<Diagnostic> &found, std::ostream &err) {
   int code = 0;
   for (const Diagnostic &diagnostic : found) {
@@ -76,15 +91,12 @@ int report(const std::vector<Diagnostic> &found, std::ostream &err) {
 
 CompilerSession::CompilerSession(std::ostream &err) : err(err) {
   mlirContext.loadDialect<ir::MoeDialect, func::FuncDialect>();
+  mlirContext.printOpOnDiagnostic(false); // of a function that would be the whole model
   handler = std::make_unique<ScopedDiagnosticHandler>(&mlirContext, [this](mlir::Diagnostic &diagnostic) {
-    std::string where;
-    llvm::raw_string_ostream os(where);
-    if (!isa<UnknownLoc>(diagnostic.getLocation()))
-      diagnostic.getLocation().print(os);
-    const char *kind = diagnostic.getSeverity() == DiagnosticSeverity::Error ? "error: " : "note: ";
-    this->err << kind << diagnostic.str() << '\n';
-    if (!where.empty())
-      this->err << "  where: " << where << '\n';
+    moe::Diagnostic ours = fromMlir(diagnostic);
+    if (diagnostic.getSeverity() != DiagnosticSeverity::Error)
+      ours.code = ExitCode::Success;
+    this->err << ours.str() << '\n';
     return success();
   });
 }

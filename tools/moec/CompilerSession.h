@@ -10,6 +10,7 @@
 #include "frontend/models/Flags.h"
 #include "frontend/recipe/Recipe.h"
 #include "mlir/IR/BuiltinOps.h"
+#include "mlir/IR/Diagnostics.h"
 #include "mlir/IR/MLIRContext.h"
 #include "mlir/IR/OwningOpRef.h"
 #include "passes/Pipeline.h"
@@ -32,6 +33,10 @@ struct CompileFlags {
   /// What is not implemented yet or makes no sense; all of it.
   std::vector<Diagnostic> check() const;
 };
+
+/// What a pass or a verifier says, as a diagnostic of ours: its notes are reasons, a note that begins with "try: " is
+/// the remedy.
+Diagnostic fromMlir(mlir::Diagnostic &diagnostic);
 
 /// Prints diagnostics, one after the other; returns the highest exit code among them.
 int report(const std::vector<Diagnostic> &found, std::ostream &err);

@@ -10,9 +10,9 @@
 #include "frontend/onnx/Program.h"
 #include "frontend/onnx/States.h"
 #include "mlir/Dialect/Func/IR/FuncOps.h"
-#include "mlir/IR/Diagnostics.h"
 #include "passes/Pipeline.h"
 #include "passes/recompose/ExpertStates.h"
+#include "tools/moec/CompilerSession.h"
 #include "tools/moec/InspectBlocks.h"
 #include "tools/moec/InspectPrograms.h"
 #include "tools/moec/InspectText.h"
@@ -206,11 +206,7 @@ void importPrograms(MLIRContext &context, const std::string &path, const fronten
       addPlannedLowerings(at, json["coverage"]);
   };
   ScopedDiagnosticHandler handler(&context, [&](mlir::Diagnostic &diagnostic) {
-    std::string where;
-    llvm::raw_string_ostream os(where);
-    if (!isa<UnknownLoc>(diagnostic.getLocation()))
-      diagnostic.getLocation().print(os);
-    found.push_back({diagnostic.str(), where, {}, {}});
+    found.push_back(fromMlir(diagnostic));
     kinds.resize(found.size(), done == ir::Phase::Shard ? "gradient" : "lowering");
     return success();
   });
@@ -268,6 +264,7 @@ Json describeModel(const std::string &path, const InspectModelOptions &options, 
 
   MLIRContext context;
   context.loadDialect<ir::MoeDialect, func::FuncDialect>();
+  context.printOpOnDiagnostic(false); // of a function that would be the whole model
   {
     OwningOpRef<ModuleOp> module = ModuleOp::create(UnknownLoc::get(&context));
     frontend::StateTable states(*model, import, *module);

@@ -109,6 +109,20 @@ TEST_F(Preset, NeedsNoBindingsForWhatTheFileSays) {
   EXPECT_EQ(json["problems"], Json::array());
 }
 
+// Catches: what passes say printed as MLIR prints it, without the reasons and remedies in their notes.
+TEST_F(Preset, SaysHowToNameTheLoss) {
+  const Outcome outcome =
+      inspect({path, "--bind", "batch=4", "--bind", "seq=6", "--set", "loss.output=cost", "--json"});
+  EXPECT_NE(outcome.code, 0);
+  const Json problems = outcome.json()["problems"];
+  ASSERT_EQ(problems.size(), 1u) << problems;
+  EXPECT_EQ(problems[0]["kind"], "gradient");
+  EXPECT_EQ(problems[0]["where"], "forward");
+  EXPECT_EQ(problems[0]["why"], "");
+  EXPECT_NE(problems[0]["what"].get<std::string>().find("no output 'cost'"), std::string::npos) << problems;
+  EXPECT_EQ(problems[0]["remedy"].get<std::string>().find("--set loss.output=NAME"), 0u) << problems;
+}
+
 // Catches: programs with the sizes of the other one; coarse operations that were taken apart; coverage not walked.
 TEST_F(Preset, ShowsProgramsOnceSizesAreBound) {
   const Outcome outcome = inspect(
