@@ -52,16 +52,32 @@ public:
       write(metric.slice(), 0);
     for (const plan::Input &input : plan.inputs())
       write(input.staging(), axesOf(input.axes()));
+    // Bytes between the tensors of a bucket are read with it and are nobody's parameter: zeros when a run begins, and
+    // whatever they become stays among themselves, since buckets are updated element by element.
+    for (const plan::StateTensor &tensor : plan.state())
+      if (isHeldAlike(tensor))
+        write(bufferOf(tensor), 0);
     for (const plan::StateTensor &tensor : plan.state())
       write(tensor.slice(), axesOf(tensor));
     for (int i = 0; i < program.steps_size(); ++i)
       step(program.steps(i), i);
     for (const plan::StateTensor &tensor : plan.state())
-      if (tensor.kind() == plan::StateTensor::PARAMETER || tensor.kind() == plan::StateTensor::MOMENT)
+      if (isHeldAlike(tensor))
         expect(tensor);
   }
 
 private:
+  static bool isHeldAlike(const plan::StateTensor &tensor) {
+    return tensor.kind() == plan::StateTensor::PARAMETER || tensor.kind() == plan::StateTensor::MOMENT;
+  }
+
+  plan::Slice bufferOf(const plan::StateTensor &tensor) const {
+    plan::Slice all;
+    all.set_buffer(tensor.slice().buffer());
+    all.set_bytes(plan.buffers(static_cast<int>(tensor.slice().buffer())).bytes());
+    return all;
+  }
+
   static Axes axesOf(const AxisList &axes) {
     Axes all = 0;
     for (uint32_t axis : axes)

@@ -99,6 +99,17 @@ TEST(Replicas, AreUpdatedByWhatAllRanksHave) {
   EXPECT_EQ(update.verdict(), "");
 }
 
+// Buckets have a few bytes between tensors whose sizes are odd; the update reads and writes them with the rest.
+TEST(Replicas, AreUpdatedWithTheBytesBetweenThem) {
+  Update update;
+  update.reduceOver({0, 1});
+  for (plan::StateTensor *tensor : {&update.parameter(), &update.gradient()}) {
+    tensor->set_shape(0, kFloats - 2);
+    tensor->mutable_slice()->set_bytes((kFloats - 2) * sizeof(float));
+  }
+  EXPECT_EQ(update.verdict(), "");
+}
+
 TEST(Replicas, DriftWithoutAReduction) {
   Update update;
   update.reduce().mutable_copy();
