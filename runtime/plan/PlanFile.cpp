@@ -12,11 +12,14 @@
 #include <cerrno>
 #include <cstring>
 #include <fcntl.h>
+#include <google/protobuf/descriptor.h>
+#include <google/protobuf/message.h>
 #include <limits>
 #include <string_view>
 #include <sys/stat.h>
 #include <unistd.h>
 #include <utility>
+#include <vector>
 #include <xxhash.h>
 
 namespace moe {
@@ -100,6 +103,29 @@ bool writeExactly(int fd, std::string_view data) {
 
 tl::unexpected<Diagnostic> damaged(const std::filesystem::path &path, std::string why) {
   return error("the plan file is damaged", path.string(), std::move(why), kCompileAgain);
+}
+
+/// Looks without touching: DiscardUnknownFields would leave an allocated set of none in every message, which each copy
+/// of a slice during training would then allocate again.
+bool hasUnknownFields(const google::protobuf::Message &message) {
+  const google::protobuf::Reflection &reflection = *message.GetReflection();
+  if (!reflection.GetUnknownFields(message).empty())
+    return true;
+  std::vector<const google::protobuf::FieldDescriptor *> fields;
+  reflection.ListFields(message, &fields);
+  for (const google::protobuf::FieldDescriptor *field : fields) {
+    if (field->cpp_type() != google::protobuf::FieldDescriptor::CPPTYPE_MESSAGE)
+      continue;
+    if (!field->is_repeated()) {
+      if (hasUnknownFields(reflection.GetMessage(message, field)))
+        return true;
+      continue;
+    }
+    for (int i = 0, n = reflection.FieldSize(message, field); i < n; ++i)
+      if (hasUnknownFields(reflection.GetRepeatedMessage(message, field, i)))
+        return true;
+  }
+  return false;
 }
 
 /// Reads [begin, end) and checks that every byte is zero: padding is part of what must not be altered.
@@ -187,9 +213,7 @@ Expected<PlanFile> PlanFile::read(const std::filesystem::path &path) {
     if (!file.plan.ParseFromArray(message.data(), static_cast<int>(message.size())))
       return damaged(path, "the message is not a plan");
     // A field that this program does not know may say what must not be left out.
-    uint64_t known = file.plan.ByteSizeLong();
-    file.plan.DiscardUnknownFields();
-    if (file.plan.ByteSizeLong() != known)
+    if (hasUnknownFields(file.plan))
       return error("the plan says things that this program does not know", path.string(),
                    "it was written by another release", "use the moerun of the moec that compiled it");
   }

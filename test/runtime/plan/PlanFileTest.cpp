@@ -217,6 +217,7 @@ TEST_F(PlanFileTest, FieldsOfAnotherReleaseAreRefused) {
     return failure();
   };
   EXPECT_NE(withUnknown(file.plan).find("does not know"), std::string::npos);
+  EXPECT_NE(withUnknown(*file.plan.mutable_header()->mutable_model()).find("does not know"), std::string::npos);
   EXPECT_NE(withUnknown(*file.plan.mutable_images(1)).find("does not know"), std::string::npos);
   EXPECT_EQ((setBytes(withMessage(file.plan, data)), failure()), "");
 }
