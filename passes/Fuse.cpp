@@ -78,8 +78,11 @@ struct Region {
 class FusionPlanner {
 public:
   explicit FusionPlanner(Block &block) : block(block) {
-    for (Operation &op : block)
+    for (Operation &op : block) {
       position[&op] = position.size();
+      if (auto read = dyn_cast<ReadOp>(op))
+        readsOf[read.getStateAttr().getAttr()].push_back(&op);
+    }
   }
 
   std::vector<std::unique_ptr<Region>> run() {
@@ -136,10 +139,70 @@ private:
         join(op, *region);
       return;
     }
+    if (Region *merged = all ? mergeUpdates(op, takers) : nullptr)
+      return join(op, *merged);
     for (Region *region : takers)
       if (canBeOutput(op, *region) && staysConvex(op, *region, users))
         return join(op, *region, /*asOutput=*/true);
     start(op);
+  }
+
+  /// Makes one region of those that read `op`, if all of them do no more than update states, or all but one that the
+  /// others do not depend on: what they share is then neither kept nor read again. So Adam's moments and parameters,
+  /// each made of the values of the moments before the guard against overflow. Null: not possible.
+  Region *mergeUpdates(Operation *op, ArrayRef<Region *> takers) {
+    Region *target = nullptr;
+    for (Region *region : takers) {
+      if (region->form != Region::Form::Pointwise || shapeOf(op->getResult(0)) != ArrayRef<int64_t>(region->space))
+        return nullptr;
+      if (updatesStates(*region))
+        continue;
+      if (target)
+        return nullptr;
+      target = region;
+    }
+    if (!target)
+      target = takers.back();
+    else if (llvm::any_of(takers, [&](Region *region) { return region != target && leadsTo(*target, *region); }))
+      return nullptr;
+    for (Region *region : takers)
+      if (region != target)
+        merge(*region, *target);
+    return target;
+  }
+
+  /// Do the results of a region go to states alone, none of which is read afterwards? Nothing depends on such a region.
+  bool updatesStates(Region &region) {
+    return llvm::all_of(region.members, [&](Operation *op) {
+      SmallVector<Operation *> users;
+      for (Value result : op->getResults())
+        collectUsers(result, users);
+      return llvm::all_of(users, [&](Operation *user) {
+        return region.members.contains(user) || (isa<WriteOp>(user) && readsAfter(user).empty());
+      });
+    });
+  }
+
+  /// The reads of the state that `op` writes which follow it; none if it writes nothing.
+  ArrayRef<Operation *> readsAfter(Operation *op) {
+    auto write = dyn_cast<WriteOp>(op);
+    auto reads = write ? readsOf.find(write.getStateAttr().getAttr()) : readsOf.end();
+    if (reads == readsOf.end())
+      return {};
+    return ArrayRef<Operation *>(reads->second).drop_while([&](Operation *read) {
+      return position[read] < position[op];
+    });
+  }
+
+  void merge(Region &from, Region &into) {
+    for (Operation *op : from.members) {
+      SmallVector<Region *, 2> &holders = regionsOf[op];
+      llvm::erase(holders, &from);
+      if (into.members.insert(op))
+        holders.push_back(&into);
+    }
+    into.lastPosition = std::max(into.lastPosition, from.lastPosition);
+    llvm::erase_if(regions, [&](const std::unique_ptr<Region> &region) { return region.get() == &from; });
   }
 
   /// At most one operand is as large as the result: repeating the operation reads nothing more.
@@ -267,48 +330,66 @@ private:
     regions.push_back(std::move(own));
   }
 
-  /// May `op` become a result of `region`? Only if no other reader of it leads back into the region. The walk goes over
-  /// what will be steps: regions, and operations that are in none. A region reads a value of another one unless it
-  /// holds a copy of the operation.
-  bool staysConvex(Operation *op, Region &region, ArrayRef<Operation *> users) {
+  /// What will be steps, on the way from one of them to all that depend on it: regions, and operations that are in
+  /// none. A region reads a value of another one unless it holds a copy of the operation.
+  struct Walk {
     llvm::DenseSet<void *> seen;
-    SmallVector<Region *> regionWork;
-    SmallVector<Operation *> plainWork;
-    auto reachReadersOf = [&](Operation *producer, Operation *user) {
-      auto found = regionsOf.find(user);
-      if (found == regionsOf.end()) {
-        if (seen.insert(user).second)
-          plainWork.push_back(user);
-        return;
+    SmallVector<Region *> regions;
+    SmallVector<Operation *> plain;
+  };
+
+  void visitReader(Walk &walk, Operation *producer, Operation *user) {
+    auto found = regionsOf.find(user);
+    if (found == regionsOf.end()) {
+      if (walk.seen.insert(user).second)
+        walk.plain.push_back(user);
+      return;
+    }
+    for (Region *reader : found->second)
+      if (!reader->members.contains(producer) && walk.seen.insert(reader).second)
+        walk.regions.push_back(reader);
+  }
+
+  bool arrives(Walk &walk, Region &target) {
+    while (!walk.regions.empty() || !walk.plain.empty()) {
+      if (walk.seen.contains(&target))
+        return true;
+      if (!walk.plain.empty()) {
+        Operation *at = walk.plain.pop_back_val();
+        for (Operation *user : at->getUsers())
+          visitReader(walk, at, user);
+        for (Operation *read : readsAfter(at))
+          visitReader(walk, at, read);
+        continue;
       }
-      for (Region *reader : found->second)
-        if (!reader->members.contains(producer) && seen.insert(reader).second)
-          regionWork.push_back(reader);
-    };
-    seen.insert(op);
+      for (Operation *member : walk.regions.pop_back_val()->members)
+        for (Operation *user : member->getUsers())
+          visitReader(walk, member, user);
+    }
+    return walk.seen.contains(&target);
+  }
+
+  bool leadsTo(Region &from, Region &target) {
+    Walk walk;
+    walk.seen.insert(&from);
+    walk.regions.push_back(&from);
+    return arrives(walk, target);
+  }
+
+  /// May `op` become a result of `region`? Only if no other reader of it leads back into the region.
+  bool staysConvex(Operation *op, Region &region, ArrayRef<Operation *> users) {
+    Walk walk;
+    walk.seen.insert(op);
     for (Operation *user : users) {
       auto found = regionsOf.find(user);
       if (found == regionsOf.end())
-        reachReadersOf(op, user);
+        visitReader(walk, op, user);
       else
         for (Region *reader : found->second)
-          if (reader != &region && seen.insert(reader).second)
-            regionWork.push_back(reader);
+          if (reader != &region && walk.seen.insert(reader).second)
+            walk.regions.push_back(reader);
     }
-    while (!regionWork.empty() || !plainWork.empty()) {
-      if (seen.contains(&region))
-        return false;
-      if (!plainWork.empty()) {
-        Operation *at = plainWork.pop_back_val();
-        for (Operation *user : at->getUsers())
-          reachReadersOf(at, user);
-        continue;
-      }
-      for (Operation *member : regionWork.pop_back_val()->members)
-        for (Operation *user : member->getUsers())
-          reachReadersOf(member, user);
-    }
-    return !seen.contains(&region);
+    return !arrives(walk, region);
   }
 
   void join(Operation *op, Region &region, bool asOutput = false) {
@@ -342,6 +423,7 @@ private:
 
   Block &block;
   llvm::DenseMap<Operation *, unsigned> position;
+  llvm::DenseMap<Attribute, SmallVector<Operation *, 2>> readsOf; ///< a state, in order
   llvm::DenseMap<Operation *, SmallVector<Region *, 2>> regionsOf;
   std::vector<std::unique_ptr<Region>> regions;
 };

@@ -7,6 +7,8 @@
 // ALONE: module {
 
 moe.state control @s : tensor<4xf32> {initial = 0.0 : f64}
+moe.state moment @m : tensor<8xf32> {initial = 0.0 : f64}
+moe.state parameter @p : tensor<8xf32> {initial = 0.0 : f64}
 
 // Residual and normalisation of rows are one kernel, which leaves the sum (read again by the next residual) and the
 // normalised rows. Were the reductions kernels of their own, the rows would cross memory three times.
@@ -179,6 +181,74 @@ func.func @norm_needed_before(%x: tensor<4x8xf32>, %w: tensor<4x8xf32>) -> (tens
 func.func @bucket(%p: tensor<2048xf32>, %g: tensor<2048xf32>) -> tensor<2048xf32> {
   %y = moe.sub %p, %g : (tensor<2048xf32>, tensor<2048xf32>) -> tensor<2048xf32>
   return %y : tensor<2048xf32>
+}
+
+// What updates several states from a value they share is one kernel: the moment before its guard is not kept.
+// CHECK-LABEL: func.func @updates
+// CHECK: %[[F:.*]]:2 = moe.fused
+// CHECK: moe.yield
+// CHECK-NEXT: }
+// CHECK-NEXT: moe.write @m, %[[F]]#0
+// CHECK-NEXT: moe.write @p, %[[F]]#1
+func.func @updates(%g: tensor<8xf32>, %finite: tensor<8xi1>) {
+  %m = moe.read @m : tensor<8xf32>
+  %p = moe.read @p : tensor<8xf32>
+  %new = moe.add %m, %g : (tensor<8xf32>, tensor<8xf32>) -> tensor<8xf32>
+  %step = moe.mul %new, %new : (tensor<8xf32>, tensor<8xf32>) -> tensor<8xf32>
+  %kept = moe.select %finite, %new, %m : (tensor<8xi1>, tensor<8xf32>, tensor<8xf32>) -> tensor<8xf32>
+  moe.write @m, %kept : tensor<8xf32>
+  %moved = moe.sub %p, %step : (tensor<8xf32>, tensor<8xf32>) -> tensor<8xf32>
+  moe.write @p, %moved : tensor<8xf32>
+  return
+}
+
+// So it is where one of the results is used further on, if the others do not depend on that use.
+// CHECK-LABEL: func.func @update_and_result
+// CHECK: %[[F:.*]]:2 = moe.fused
+// CHECK-NOT: moe.fused
+// CHECK: moe.dot %[[F]]#
+func.func @update_and_result(%g: tensor<8xf32>, %finite: tensor<8xi1>, %w: tensor<8x4xf32>) -> tensor<4xf32> {
+  %m = moe.read @m : tensor<8xf32>
+  %new = moe.add %m, %g : (tensor<8xf32>, tensor<8xf32>) -> tensor<8xf32>
+  %kept = moe.select %finite, %new, %m : (tensor<8xi1>, tensor<8xf32>, tensor<8xf32>) -> tensor<8xf32>
+  %step = moe.mul %new, %new : (tensor<8xf32>, tensor<8xf32>) -> tensor<8xf32>
+  %d = moe.dot %step, %w {lhs_batch = array<i64>, rhs_batch = array<i64>, lhs_contract = array<i64: 0>, rhs_contract = array<i64: 0>} : (tensor<8xf32>, tensor<8x4xf32>) -> tensor<4xf32>
+  moe.write @m, %kept : tensor<8xf32>
+  return %d : tensor<4xf32>
+}
+
+// Here the state's new value is made of what a product makes of the step.
+// CHECK-LABEL: func.func @update_after_result
+// CHECK: moe.fused
+// CHECK: moe.dot
+// CHECK: moe.fused
+// CHECK: moe.write
+func.func @update_after_result(%g: tensor<8xf32>, %w: tensor<8x8xf32>) {
+  %m = moe.read @m : tensor<8xf32>
+  %new = moe.add %m, %g : (tensor<8xf32>, tensor<8xf32>) -> tensor<8xf32>
+  %step = moe.mul %new, %new : (tensor<8xf32>, tensor<8xf32>) -> tensor<8xf32>
+  %d = moe.dot %step, %w {lhs_batch = array<i64>, rhs_batch = array<i64>, lhs_contract = array<i64: 0>, rhs_contract = array<i64: 0>} : (tensor<8xf32>, tensor<8x8xf32>) -> tensor<8xf32>
+  %kept = moe.sub %new, %d : (tensor<8xf32>, tensor<8xf32>) -> tensor<8xf32>
+  moe.write @m, %kept : tensor<8xf32>
+  return
+}
+
+// And here the step reads the state again, after it has been written.
+// CHECK-LABEL: func.func @update_read_again
+// CHECK: moe.fused
+// CHECK: moe.write @m
+// CHECK: moe.read @m
+// CHECK: moe.fused
+// CHECK: moe.write @p
+func.func @update_read_again(%g: tensor<8xf32>) {
+  %m = moe.read @m : tensor<8xf32>
+  %new = moe.add %m, %g : (tensor<8xf32>, tensor<8xf32>) -> tensor<8xf32>
+  %kept = moe.mul %new, %m : (tensor<8xf32>, tensor<8xf32>) -> tensor<8xf32>
+  moe.write @m, %kept : tensor<8xf32>
+  %again = moe.read @m : tensor<8xf32>
+  %moved = moe.sub %new, %again : (tensor<8xf32>, tensor<8xf32>) -> tensor<8xf32>
+  moe.write @p, %moved : tensor<8xf32>
+  return
 }
 
 func.func @numbers(%x: tensor<4x8xf32>, %h: tensor<4x8xf32>, %t: tensor<5x8xf32>, %i: tensor<4xi32>) -> (tensor<4x8xf32>, tensor<4x8xf32>, tensor<8xf32>, tensor<4x4xf32>, tensor<f32>) {
