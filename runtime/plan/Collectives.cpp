@@ -126,6 +126,12 @@ uint64_t collectiveDigest(const plan::Program &program) {
     add(work.concat().outer());
     add(work.concat().inner());
     add(step.operands_size() > 0 ? step.operands(0).dtype() : plan::DTYPE_UNSPECIFIED);
+    // Two tensors of one size would change places unnoticed, a parameter and its moment for one.
+    for (const plan::Operand &operand : step.operands()) {
+      add(operand.slice().buffer());
+      add(operand.slice().offset());
+      add(operand.slice().bytes());
+    }
   }
   if (words.empty())
     return 0;

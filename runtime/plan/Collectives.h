@@ -52,8 +52,8 @@ Traffic collectiveTraffic(const plan::Collective &collective, plan::DType dtype,
 /// first one that waits for its signal.
 bool isExposed(const plan::Program &program, int step);
 
-/// Digest (XXH3-64) of what the collectives of a program do and of who takes which part, in order; 0 without any. Ranks
-/// whose digests differ would wait for each other or mix up tensors.
+/// Digest (XXH3-64) of what the collectives of a program do, where their operands lie and who takes which part, in
+/// order; 0 without any. Ranks whose digests differ would wait for each other or mix up tensors.
 uint64_t collectiveDigest(const plan::Program &program);
 
 } // namespace moe
