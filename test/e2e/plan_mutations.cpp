@@ -48,6 +48,9 @@ constexpr int kOrders = 4;
 constexpr double kDeadline = 20;
 /// Precedes the error of a plan that is refused before anything of it has run.
 constexpr std::string_view kRefused = "refused: ";
+/// Where a copy reads may be a number in memory, which no validator knows: the executor looks before it copies. So ends
+/// a plan without the step that sets the count of micro-batches back to zero.
+constexpr std::string_view kStopped = "a copy reads beyond its source";
 
 /// What every second mutation of a plan is that has several lanes.
 constexpr std::array kOfLanes = {MutationKind::DropWait, MutationKind::DelayWait, MutationKind::ChangeLane,
@@ -339,6 +342,8 @@ int main(int argc, char **argv) {
       ++rules[validation.findings.front().rule];
     } else if (std::string harm = findHarm(*file, mutant); harm.find(kRefused) != std::string::npos) {
       ++rejected; // what the backend checks: alignment of scratch, sizes of library calls
+    } else if (harm.find(kStopped) != std::string::npos) {
+      ++rejected;
     } else if (!harm.empty()) {
       miss(seed, *mutation, harm);
     } else if (ofRanks && runApart(*file, mutant, false) != intended) {
