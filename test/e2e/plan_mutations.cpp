@@ -49,8 +49,9 @@ constexpr double kDeadline = 20;
 /// Precedes the error of a plan that is refused before anything of it has run.
 constexpr std::string_view kRefused = "refused: ";
 /// Where a copy reads may be a number in memory, which no validator knows: the executor looks before it copies. So ends
-/// a plan without the step that sets the count of micro-batches back to zero.
-constexpr std::string_view kStopped = "a copy reads beyond its source";
+/// a plan without the step that sets the count of micro-batches back to zero, in the order that is listed; in another
+/// order alone, or only with poison, it would be a race or a read of garbage.
+constexpr std::string_view kStopped = "error: a copy reads beyond its source";
 
 /// What every second mutation of a plan is that has several lanes.
 constexpr std::array kOfLanes = {MutationKind::DropWait, MutationKind::DelayWait, MutationKind::ChangeLane,
@@ -342,7 +343,7 @@ int main(int argc, char **argv) {
       ++rules[validation.findings.front().rule];
     } else if (std::string harm = findHarm(*file, mutant); harm.find(kRefused) != std::string::npos) {
       ++rejected; // what the backend checks: alignment of scratch, sizes of library calls
-    } else if (harm.find(kStopped) != std::string::npos) {
+    } else if (harm.starts_with(kStopped)) {
       ++rejected;
     } else if (!harm.empty()) {
       miss(seed, *mutation, harm);
