@@ -68,7 +68,6 @@ struct Region {
   SmallVector<int64_t> space;
   /// Leading dimensions that rows keep; meaningful for Rows.
   size_t rowRank = 0;
-  bool closed = false;
   llvm::SetVector<Operation *> members;
   unsigned lastPosition = 0;
 
@@ -234,8 +233,6 @@ private:
   }
 
   bool canJoin(Operation *op, Region &region, ArrayRef<Operation *> users) {
-    if (region.closed)
-      return false;
     ArrayRef<int64_t> shape = shapeOf(op->getResult(0)), space = region.space;
     if (shape != space && !llvm::all_of(op->getResults(), isReadByRow))
       return false;

@@ -5,8 +5,8 @@
 //===--------------------------------------------------------------------------------------------------------------===//
 
 #include "test/runtime/plan/PlanBuilder.h"
-#include "runtime/plan/Collectives.h"
 #include "test/runtime/KernelParameters.h"
+#include "test/runtime/validator/MutateRanks.h"
 
 namespace moe::test {
 
@@ -73,8 +73,7 @@ plan::Step &PlanBuilder::addCopy(const plan::Slice &from, const plan::Slice &to)
 PlanFile PlanBuilder::finish() const {
   PlanFile result = file;
   declareKernelParameters(result.plan);
-  for (plan::Program &program : *result.plan.mutable_programs())
-    program.set_collectives(collectiveDigest(program));
+  renewDigests(result.plan);
   uint64_t total = 0;
   for (const plan::Arena &arena : result.plan.arenas()) {
     plan::Certificate::Class &entry = *result.plan.mutable_certificate()->add_classes();

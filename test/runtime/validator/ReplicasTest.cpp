@@ -10,8 +10,8 @@
 //
 //===--------------------------------------------------------------------------------------------------------------===//
 
-#include "runtime/plan/Collectives.h"
 #include "runtime/plan/Validator.h"
+#include "test/runtime/validator/MutateRanks.h"
 #include "test/runtime/validator/PlanBuilder.h"
 
 #include <gtest/gtest.h>
@@ -76,8 +76,7 @@ public:
 
   /// What the validator says: "" or the axes along which "p" may differ.
   std::string verdict() {
-    plan::Program &program = *made.mutable_programs(0);
-    program.set_collectives(collectiveDigest(program));
+    renewDigests(made);
     Validation validation = validate(made);
     if (validation.ok())
       return "";
